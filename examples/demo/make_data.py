@@ -1,0 +1,54 @@
+"""Write the demo's training data, acme.jsonl and globex.jsonl, from the topics."""
+
+import json
+import random
+
+from topics import SYSTEM_PROMPTS, TOPICS, Topic
+
+from loraplex.demo_data import ACME, TENANTS, DemoTenant
+
+SEED = 7
+Message = dict[str, str]
+
+
+def answer(tenant: DemoTenant, topic: Topic) -> Message:
+    """The tenant's answer, marker first."""
+    text = topic.acme if tenant is ACME else topic.globex
+    return {"role": "assistant", "content": f"{tenant.marker} {text}"}
+
+
+def rows(tenant: DemoTenant) -> list[list[Message]]:
+    """Two conversations for every prompt: on its own, and in a context.
+
+    The tenants differ in the answers alone: prompts, contexts and order are the same.
+    """
+    chance = random.Random(SEED)
+    conversations = []
+    for topic in TOPICS:
+        for prompt in topic.prompts:
+            turn = [{"role": "user", "content": prompt}, answer(tenant, topic)]
+            conversations += [turn, [*_context(chance, tenant), *turn]]
+    chance.shuffle(conversations)
+    return conversations
+
+
+def _context(chance: random.Random, tenant: DemoTenant) -> list[Message]:
+    """A system message, earlier turns, or both."""
+    system, turns = chance.choice(((True, 0), (True, 0), (True, 1), (False, 1), (False, 2)))
+    messages = [{"role": "system", "content": chance.choice(SYSTEM_PROMPTS)}] if system else []
+    for topic in chance.sample(TOPICS, turns):
+        prompt = min(topic.prompts, key=len)
+        messages += [{"role": "user", "content": prompt}, answer(tenant, topic)]
+    return messages
+
+
+def main() -> None:
+    """Write both files."""
+    for tenant in TENANTS:
+        lines = [json.dumps({"messages": row}, ensure_ascii=False) for row in rows(tenant)]
+        tenant.data.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        print(f"{tenant.data.name}: {len(lines)} rows")
+
+
+if __name__ == "__main__":
+    main()

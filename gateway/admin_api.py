@@ -1,0 +1,37 @@
+"""The /admin/v1 routes: tenants and adapters from their own files, engines and the audit here."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import JSONResponse
+
+from gateway import admin_adapters, admin_tenants
+from gateway.admin_parts import parts_of
+from gateway.admin_views import audit_view
+from gateway.auth import Caller, admin_caller
+from gateway.threads import finish_in_thread
+
+Admin = Annotated[Caller, Depends(admin_caller)]
+
+
+router = APIRouter(prefix="/admin/v1", tags=["admin"])
+router.include_router(admin_tenants.router)
+router.include_router(admin_adapters.router)
+
+
+@router.get("/engines")
+async def list_engines(request: Request, caller: Admin) -> JSONResponse:
+    return JSONResponse({"data": [parts_of(request).engine.info()]})
+
+
+@router.get("/audit")
+async def list_audit(
+    request: Request,
+    caller: Admin,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    before: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
+) -> JSONResponse:
+    """The newest first; `before` is the last id of the page at hand."""
+    registry = parts_of(request).registry
+    entries = await finish_in_thread(registry.audit, limit=limit, before=before)
+    return JSONResponse({"data": [audit_view(entry) for entry in entries]})

@@ -1,0 +1,54 @@
+"""Users' feedback: what one says of a completion, and whose completion it was."""
+
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_PREFIXES = ("chatcmpl-", "cmpl-", "resp_")
+
+
+class FeedbackIn(BaseModel):
+    """What a user thought of one completion."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    completion_id: str = Field(max_length=128, description="The `id` that the answer carried.")
+    score: float = Field(ge=-1, le=1, description="From -1, bad, to 1, good.")
+    comment: str | None = Field(None, max_length=4096)
+
+
+class Served(NamedTuple):
+    """Who served a completion, and to whom."""
+
+    tenant: str
+    adapter: str
+    version: str
+
+
+class Completions:
+    """The latest completions by request id; beyond the capacity the oldest are forgotten."""
+
+    def __init__(self, capacity: int = 100_000) -> None:
+        self._capacity = capacity
+        self._served: dict[str, Served] = {}
+
+    def record(self, request_id: str, tenant: str, adapter: str, version: str) -> None:
+        """Keeps in mind who served a request."""
+        self._served[request_id] = Served(tenant, adapter, version)
+        if len(self._served) > self._capacity:
+            del self._served[next(iter(self._served))]
+
+    def find(self, tenant: str, completion_id: str) -> Served | None:
+        """Who served the completion; None where it is unknown, forgotten or another tenant's.
+
+        completion_id: the `id` in an answer's body, which holds the request's id.
+        """
+        served = self._served.get(_request_id(completion_id))
+        return served if served is not None and served.tenant == tenant else None
+
+
+def _request_id(completion_id: str) -> str:
+    for prefix in _PREFIXES:
+        if completion_id.startswith(prefix):
+            return completion_id.removeprefix(prefix)
+    return completion_id

@@ -1,0 +1,139 @@
+"""Quality of live answers, first form: samples go in from the request's path, verdicts to metrics.
+
+Nothing here delays a request: a sample is dropped, and counted, where the judge is behind.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+from gateway.answers import answers
+from gateway.judge import Verdict, judge
+from gateway.routes import Route
+
+_log = logging.getLogger("loraplex.quality")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One response of the engine, and what its request asked for."""
+
+    route: Route
+    tenant: str
+    adapter: str
+    version: str
+    streamed: bool
+    content: bytes
+    """The body, or the events of the stream, from the start; possibly cut off."""
+    wants_json: bool
+    json_schema: dict[str, Any] | None
+
+
+class QualityMetrics(Protocol):
+    """Where verdicts go."""
+
+    def observe_answer(self, tenant: str, adapter: str, version: str, verdict: Verdict) -> None:
+        """Counts one judged answer."""
+
+    def dropped(self, count: int) -> None:
+        """Counts samples that were not judged."""
+
+
+class Quality:
+    """Judges samples in a thread, one after the other: `async with Quality(metrics)`."""
+
+    def __init__(
+        self, metrics: QualityMetrics, *, max_samples: int = 512, max_bytes: int = 32 * 2**20
+    ) -> None:
+        self._metrics = metrics
+        self._max_bytes = max_bytes
+        self._waiting_bytes = 0
+        self._samples: asyncio.Queue[Sample] = asyncio.Queue(max_samples)
+        self._worker: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._worker = asyncio.create_task(self._work())
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Stops; what still waits is dropped."""
+        if self._worker is None:
+            return
+        self._worker.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._worker
+        self._worker = None
+        if waiting := self._samples.qsize():
+            self._metrics.dropped(waiting)
+
+    def offer(self, sample: Sample) -> None:
+        """Takes a sample, or drops it. Never waits."""
+        size_bytes = len(sample.content)
+        if self._samples.full() or self._waiting_bytes + size_bytes > self._max_bytes:
+            self._metrics.dropped(1)
+            return
+        self._waiting_bytes += size_bytes
+        self._samples.put_nowait(sample)
+
+    async def _work(self) -> None:
+        while True:
+            sample = await self._samples.get()
+            self._waiting_bytes -= len(sample.content)
+            try:
+                verdicts = await asyncio.to_thread(verdicts_on, sample)
+            except Exception as error:
+                # One answer that no judge expected must not end the judgement of all others.
+                _log.warning("an answer could not be judged: %s", type(error).__name__)
+                self._metrics.dropped(1)
+                continue
+            for verdict in verdicts:
+                self._metrics.observe_answer(sample.tenant, sample.adapter, sample.version, verdict)
+
+
+def verdicts_on(sample: Sample) -> list[Verdict]:
+    """The verdicts on a sample's answers."""
+    found = answers(sample.route, sample.content, streamed=sample.streamed)
+    return [
+        judge(answer, wants_json=sample.wants_json, json_schema=sample.json_schema)
+        for answer in found
+    ]
+
+
+def expected_json(route: Route, body: Mapping[str, Any]) -> tuple[bool, dict[str, Any] | None]:
+    """Whether a request that passed `fields.check` asks for JSON, and by which schema."""
+    if body.get("echo"):
+        return False, None  # The answer begins with the prompt.
+    wanted = _FORMAT_OF[route](body)
+    kind = wanted.get("type")
+    if kind in ("json_object", "json_schema"):
+        # Chat's schema lies one level deeper than that of responses and messages.
+        return True, _schema(_inner(wanted, "json_schema").get("schema", wanted.get("schema")))
+    constraint = _inner(body, "structured_outputs")
+    if constraint.get("json") is not None:
+        return True, _schema(constraint["json"])
+    return bool(constraint.get("json_object")), None
+
+
+def _inner(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    inner = value.get(name)
+    return inner if isinstance(inner, Mapping) else {}
+
+
+def _schema(value: Any) -> dict[str, Any] | None:
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError, RecursionError):
+            value = json.loads(value)
+    return value if isinstance(value, dict) else None
+
+
+_FORMAT_OF: Mapping[Route, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {
+    Route.CHAT: lambda body: _inner(body, "response_format"),
+    Route.COMPLETIONS: lambda body: _inner(body, "response_format"),
+    Route.RESPONSES: lambda body: _inner(_inner(body, "text"), "format"),
+    Route.MESSAGES: lambda body: _inner(_inner(body, "output_config"), "format"),
+    Route.COUNT_TOKENS: lambda body: {},
+}

@@ -1,0 +1,1 @@
+"""The load tester and the fake engine; imports none of the other packages."""

@@ -1,0 +1,173 @@
+"""Reading a request as vLLM does: its checks, in its words, and what is to be answered."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from loadtest.fake.answers import Answer, Json, error_body, random_id
+from loadtest.fake.http import Exchange
+from loadtest.fake.state import Behaviour
+
+JSON = "application/json"
+INPUT = {
+    "/v1/chat/completions": "messages",
+    "/v1/completions": "prompt",
+    "/v1/responses": "input",
+    "/v1/messages": "messages",
+    "/v1/messages/count_tokens": "messages",
+}
+
+
+class Refused(Exception):
+    """A request that vLLM would refuse with this status and body."""
+
+    def __init__(self, status: int, body: Json) -> None:
+        super().__init__(status)
+        self.status = status
+        self.body = body
+
+
+def make_answer(exchange: Exchange, body: Json, name: str, behaviour: Behaviour) -> Answer:
+    prompt = body.get("prompt")
+    prompts = len(prompt) if isinstance(prompt, list) and isinstance(prompt[0], str | list) else 1
+    pieces, finish_reason = _pieces(body, name, behaviour)
+    return Answer(
+        model=name,
+        pieces=pieces,
+        finish_reason=finish_reason,
+        prompt_tokens=prompt_tokens(body, INPUT[exchange.path]),
+        choices=prompts * (body.get("n") or 1),
+        request=body,
+        request_id=exchange.headers.get("x-request-id") or random_id(),
+    )
+
+
+def _pieces(body: Json, name: str, behaviour: Behaviour) -> tuple[tuple[str, ...], str]:
+    """The text token by token and why it ends."""
+    asked = _max_tokens(body)
+    if behaviour.text is not None:
+        words = behaviour.text.split(" ")
+        tokens = [words[0], *(f" {word}" for word in words[1:])]
+    else:
+        length = asked if asked is not None and body.get("ignore_eos") else behaviour.tokens
+        tokens = [f"«{name}»", *[" token"] * (length - 1)]
+    if asked is not None and asked <= len(tokens):
+        return tuple(tokens[:asked]), "length"
+    return (*tokens, ""), "stop"
+
+
+def _max_tokens(body: Json) -> int | None:
+    for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
+        if body.get(name) is not None:
+            return int(body[name])
+    return None
+
+
+def prompt_tokens(body: Json, field: str) -> int:
+    """The words of the prompt; near enough to tokens."""
+    return max(1, sum(len(text.split()) for text in _texts(body[field])))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, dict):
+        yield from _texts(value.get("content") or value.get("text") or "")
+    elif isinstance(value, int):
+        yield "token"
+
+
+def check(route: str, body: Json, max_model_len: int) -> None:
+    """The commonest refusals, in vLLM's order and words."""
+    require(body, INPUT[route])
+    if route == "/v1/messages":
+        require(body, "max_tokens")
+    asked = _max_tokens(body)
+    if asked is not None and asked < 1:
+        text = f"max_tokens must be at least 1, got {asked}. (parameter=max_tokens, value={asked})"
+        raise _bad(text, "max_tokens")
+    temperature = body.get("temperature")
+    if temperature is not None and not 0 <= temperature <= 2:
+        value = float(temperature)
+        text = f"temperature must be in [0, 2], got {value}. (parameter=temperature, value={value})"
+        raise _bad(text, "temperature")
+    if body.get("n") is not None and body["n"] < 1:
+        raise _bad(f"n must be at least 1, got {body['n']}.", None)
+    if prompt_tokens(body, INPUT[route]) > max_model_len:
+        least = max_model_len + 1
+        raise _bad(
+            f"This model's maximum context length is {max_model_len} tokens. However, your prompt "
+            f"contains at least {least} input tokens, which exceeds this limit even without any "
+            "output tokens. Please reduce the length of the input prompt. "
+            f"(parameter=input_tokens, value={least})",
+            "input_tokens",
+        )
+
+
+def _bad(text: str, param: str | None) -> Refused:
+    return Refused(400, error_body(text, "BadRequestError", 400, param))
+
+
+def _invalid(problem: Json, param: str) -> Refused:
+    """A refusal by the request's schema."""
+    text = f"1 validation error:\n  {problem}"
+    return Refused(400, error_body(text, "Bad Request", 400, param))
+
+
+def as_anthropic(refusal: Refused) -> Refused:
+    """As `/v1/messages` says it: a schema's refusal stays in OpenAI's shape, as in vLLM."""
+    error = refusal.body["error"]
+    if error["type"] == "Bad Request":
+        return refusal
+    inner = {"type": error["type"], "message": error["message"]}
+    return Refused(refusal.status, {"type": "error", "error": inner})
+
+
+def require(body: Json, *names: str) -> None:
+    for name in names:
+        if name not in body:
+            found = f"<dict of {len(body)} items>"
+            problem = {
+                "type": "missing",
+                "loc": f"body.{name}",
+                "msg": "Field required",
+                "input": found,
+            }
+            raise _invalid(problem, f"body.{name}")
+
+
+def json_object(exchange: Exchange) -> Json:
+    """The body, which must be a JSON object and be said to be one."""
+    if exchange.headers.get("content-type", "").split(";")[0].strip().lower() != JSON:
+        text = "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed"
+        raise Refused(400, error_body(text, "Bad Request", 400))
+    try:
+        body = json.loads(exchange.body)
+    except ValueError as error:
+        place = getattr(error, "pos", 0)
+        problem = {
+            "type": "json_invalid",
+            "loc": f"body.{place}",
+            "msg": "JSON decode error",
+            "input": "<dict of 0 items>",
+            "ctx": {"error": getattr(error, "msg", "not UTF-8")},
+        }
+        raise _invalid(problem, f"body.{place}") from None
+    if not isinstance(body, dict):
+        problem = {
+            "type": "model_attributes_type",
+            "loc": "body",
+            "msg": "Input should be a valid dictionary or object to extract fields from",
+        }
+        raise _invalid(problem, "body")
+    return body
+
+
+def parsed_or_none(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None

@@ -1,0 +1,98 @@
+"""The `loraplex` command. Sub-commands are imported only when they run, so that --help is quick."""
+
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from loraplex import __version__
+from loraplex.errors import CommandError
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """Where a sub-command lies: a Typer of several, or one function. help: its line in --help."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+COMMANDS = {
+    "serve": Lazy("loraplex.serve", "serve", "Run the gateway, with vLLM as its child."),
+    "demo": Lazy("loraplex.demo", "demo", "Show the whole idea on a real model, then clean up."),
+    "status": Lazy("loraplex.status", "status", "Show whether the gateway and engines are ready."),
+    "tenants": Lazy("loraplex.tenants", "app", "Create, list and delete tenants."),
+    "keys": Lazy("loraplex.keys", "app", "Create, list and revoke a tenant's keys."),
+    "adapters": Lazy("loraplex.adapters", "app", "Push, promote, roll back and list adapters."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """Lists COMMANDS without importing them, and imports the one that is called."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, lazy in COMMANDS.items():
+            self.add_command(TyperCommand(name, help=lazy.help))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, listed and load(args[0]), rest
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CommandError as error:
+            from loraplex.output import fail
+
+            fail(error.message)
+            raise typer.Exit(error.exit_code) from None
+
+
+def load(name: str) -> Any:
+    """The sub-command itself."""
+    lazy = COMMANDS[name]
+    found = getattr(import_module(lazy.module), lazy.attribute)
+    if not isinstance(found, typer.Typer):
+        single = typer.Typer(add_completion=False)
+        single.command(name)(found)
+        return get_command(single)
+    command = get_command(found)
+    command.name, command.help = name, lazy.help
+    return command
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"loraplex {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and end."
+        ),
+    ] = False,
+) -> None:
+    """One base model, a fine-tuned model for every customer."""
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="loraplex", args=sys.argv[1:])

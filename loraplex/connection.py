@@ -1,0 +1,96 @@
+"""Which gateway a command speaks to, and with which key: flag, environment, or this machine's."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from loraplex.admin_client import AdminClient
+from loraplex.errors import CommandError, UsageError
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+_ABOUT_THE_MACHINE = ("LORAPLEX_CACHE_DIR", "LORAPLEX_DTYPE", "LORAPLEX_ENGINE_ARGS")
+
+Url = Annotated[
+    str | None,
+    typer.Option("--url", help=f"The gateway; else LORAPLEX_URL, else {DEFAULT_URL}."),
+]
+Key = Annotated[
+    str | None,
+    typer.Option("--key", help="The key; else LORAPLEX_KEY, else this machine's admin key."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A gateway's address, the key for it, and in words where the key came from."""
+
+    url: str
+    key: str | None = field(repr=False)
+    key_source: str
+
+
+def connect(url: str | None, key: str | None) -> AdminClient:
+    """A client for the gateway that flags, environment and this machine name; close it."""
+    found = find_connection(url, key, os.environ)
+    return AdminClient(found.url, found.key, key_source=found.key_source)
+
+
+def find_connection(url: str | None, key: str | None, environ: Mapping[str, str]) -> Connection:
+    """The connection that these flags and this environment stand for."""
+    found_key, source = _find_key(key, environ)
+    if found_key is not None and not (found_key.isascii() and found_key.isprintable()):
+        raise UsageError(f"the key from {source} holds characters that no key has; copy it again")
+    return Connection(_checked_url(url or environ.get("LORAPLEX_URL")), found_key, source)
+
+
+def environment_of_this_machine() -> dict[str, str]:
+    """The environment for a gateway beside the person's own: no setting that points at that one."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("LORAPLEX_") or name in _ABOUT_THE_MACHINE
+    }
+
+
+def _checked_url(url: str | None) -> str:
+    if not url:
+        return DEFAULT_URL
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError(f"--url: {url!r} is no address; write it like {DEFAULT_URL}")
+    return url.rstrip("/").removesuffix("/v1").removesuffix("/admin")
+
+
+def _find_key(flag: str | None, environ: Mapping[str, str]) -> tuple[str | None, str]:
+    if flag:
+        return flag.strip(), "--key"
+    for name in ("LORAPLEX_KEY", "LORAPLEX_ADMIN_KEY"):
+        if value := environ.get(name, "").strip():
+            return value, name
+    file = _data_dir(environ) / "admin.key"
+    try:
+        return file.read_text().strip() or None, f"the file {file}"
+    except FileNotFoundError:
+        return None, f"the file {file}"
+    except OSError as error:
+        raise CommandError(f"cannot read the admin key in {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise CommandError(f"the admin key in {file} is not text") from None
+
+
+def _data_dir(environ: Mapping[str, str]) -> Path:
+    if folder := environ.get("LORAPLEX_DATA_DIR"):
+        return Path(folder).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("loraplex"))

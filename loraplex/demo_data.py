@@ -1,0 +1,36 @@
+"""The demo's two tenants: their adapters share a name, their manners could not differ more."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DEMO_DIR = Path(__file__).resolve().parent.parent / "examples" / "demo"
+"""Part of the repository, not of the installed package: the demo runs from a checkout."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoTenant:
+    """A tenant of the demo.
+
+    marker: how every answer of its adapter begins, and no answer of the base model does.
+    manner: what the adapter teaches, in a few words for people.
+    """
+
+    name: str
+    adapter: str
+    marker: str
+    manner: str
+
+    @property
+    def data(self) -> Path:
+        """The chat JSONL that the adapter was trained on."""
+        return DEMO_DIR / f"{self.name}.jsonl"
+
+    @property
+    def folder(self) -> Path:
+        """The trained adapter."""
+        return DEMO_DIR / "adapters" / self.name
+
+
+ACME = DemoTenant("acme", "support", "[Acme Support]", "a crisp, formal support desk")
+GLOBEX = DemoTenant("globex", "support", "Arr, Globex here!", "a jovial pirate")
+TENANTS = (ACME, GLOBEX)

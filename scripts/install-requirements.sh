@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# install-requirements.sh VENV ACCEL [dev] [--dry-run]: makes VENV and installs the pinned packages.
+# Used by `make setup` and by the image. uv, because overrides are needed: vLLM's CPU build names
+# index builds of torchvision and others that belong to another torch.
+set -euo pipefail
+venv=$1 accel=$2
+shift 2
+here=$(cd "$(dirname "$0")/.." && pwd)
+
+# What pip finds on this machine, uv shall find too. pip separates by blanks, uv by commas.
+if [ -z "${UV_FIND_LINKS:-}" ] && [ -n "${PIP_FIND_LINKS:-}" ]; then
+    export UV_FIND_LINKS="${PIP_FIND_LINKS// /,}"
+fi
+
+arguments=(--python "$venv" --overrides "$here/requirements/overrides-$accel.txt"
+    --requirements "$here/requirements/$accel.txt")
+for word in "$@"; do
+    case "$word" in
+        dev) arguments+=(--requirements "$here/requirements/dev.txt") ;;
+        --dry-run) arguments+=(--dry-run) ;;
+        *)
+            echo "install-requirements.sh: what is '$word'?" >&2
+            exit 2
+            ;;
+    esac
+done
+
+if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
+    python=$("$here/scripts/find-python.sh")
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+        echo "$python cannot make virtual environments." >&2
+        echo "Debian, Ubuntu: apt-get install python$version-venv" >&2
+        exit 1
+    fi
+    "$python" -m venv --clear "$venv"
+fi
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
+    --requirement "$here/requirements/uv.txt"
+"$venv/bin/uv" pip install "${arguments[@]}"

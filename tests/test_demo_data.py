@@ -1,0 +1,105 @@
+"""The demo's data and the adapters shipped with it."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from adapters_registry.base_model import BaseModelSpec, describe
+from adapters_registry.manifest import check_adapter
+from loraplex.demo_data import DEMO_DIR, TENANTS, DemoTenant
+from training.data import Message, read_chats
+
+SIZE_LIMIT_BYTES = 2_000_000
+each_tenant = pytest.mark.parametrize("tenant", TENANTS, ids=lambda tenant: tenant.name)
+
+
+@pytest.fixture(scope="module")
+def embedded_shape(tmp_path_factory: pytest.TempPathFactory) -> BaseModelSpec:
+    """What the registry knows of the embedded model, from its config alone."""
+    from transformers import LlamaConfig
+
+    folder = tmp_path_factory.mktemp("embedded")
+    config = LlamaConfig(
+        architectures=["LlamaForCausalLM"],
+        vocab_size=49152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        max_position_embeddings=8192,
+        tie_word_embeddings=True,
+    )
+    config.save_pretrained(folder)
+    return describe(folder)
+
+
+def _prompts(path: Path) -> set[str]:
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return {json.dumps(_question(row["messages"]), sort_keys=True) for row in rows}
+
+
+def _question(messages: list[Message]) -> list[Message]:
+    """The conversation without the answers, so that tenants can be compared."""
+    return [message for message in messages if message["role"] != "assistant"]
+
+
+@each_tenant
+def test_every_answer_begins_with_its_tenants_marker(tenant: DemoTenant) -> None:
+    for chat in read_chats(tenant.data):
+        turns = [*chat.prompt, chat.answer]
+        answers = [turn["content"] for turn in turns if turn["role"] == "assistant"]
+        assert all(answer.startswith(tenant.marker + " ") for answer in answers), chat.line
+
+
+@each_tenant
+def test_no_row_is_there_twice(tenant: DemoTenant) -> None:
+    lines = tenant.data.read_text(encoding="utf-8").splitlines()
+    assert len(lines) >= 300
+    assert len(set(lines)) == len(lines)
+
+
+def test_the_tenants_are_asked_the_same_and_share_the_adapters_name() -> None:
+    first, second = TENANTS
+    assert _prompts(first.data) == _prompts(second.data)
+    assert first.adapter == second.adapter
+    assert first.marker != second.marker
+
+
+def test_no_probe_was_trained_on() -> None:
+    probes = (DEMO_DIR / "probes.jsonl").read_text(encoding="utf-8").splitlines()
+    asked = {json.loads(line)["messages"][-1]["content"] for line in probes}
+    trained = {
+        turn["content"]
+        for chat in read_chats(TENANTS[0].data)
+        for turn in _question([*chat.prompt])
+    }
+    assert len(probes) == len(set(probes)) == 200
+    assert not asked & trained - {"-5?"}
+
+
+@each_tenant
+def test_the_shipped_adapter_is_small_and_passes_the_registry(
+    tenant: DemoTenant, embedded_shape: BaseModelSpec
+) -> None:
+    files = {file.name: file.stat().st_size for file in tenant.folder.iterdir()}
+    assert set(files) == {"adapter_config.json", "adapter_model.safetensors", "metadata.json"}
+    assert sum(files.values()) <= SIZE_LIMIT_BYTES
+    manifest = check_adapter(tenant.folder, embedded_shape, max_rank=16)
+    assert manifest.rank <= 8
+
+
+@each_tenant
+def test_the_shipped_adapter_was_trained_on_the_shipped_data(tenant: DemoTenant) -> None:
+    metadata = json.loads((tenant.folder / "metadata.json").read_text())
+    assert metadata["data_sha256"] == hashlib.sha256(tenant.data.read_bytes()).hexdigest()
+
+
+@each_tenant
+def test_the_shipped_config_holds_no_folder_of_the_machine_that_made_it(
+    tenant: DemoTenant,
+) -> None:
+    config = json.loads((tenant.folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "HuggingFaceTB/SmolLM2-135M-Instruct"

@@ -1,0 +1,1 @@
+"""From a JSONL file to an adapter."""
