@@ -38,23 +38,6 @@ def check_reason(reason: str | None) -> None:
 
 
 def check_profile(profile: ServingProfile) -> None:
-    """Raises InvalidProfile for what the types allow and no engine could use."""
+    """Raises InvalidProfile for what the type allows and no engine could use."""
     if any(not stop for stop in profile.stop):
         raise InvalidProfile("stop: a stop string must not be empty", field="stop")
-    texts = {
-        "system_prompt": (profile.system_prompt or "",),
-        "stop": profile.stop,
-        "chat_template": (profile.chat_template or "",),
-    }
-    for field, values in texts.items():
-        if not all(_is_text(value) for value in values):
-            raise InvalidProfile(f"{field}: must be valid Unicode text", field=field)
-
-
-def _is_text(value: str) -> bool:
-    """JSON can carry half of a surrogate pair, which no UTF-8 can."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -85,9 +85,8 @@ def convert(cache_dir: Path, report: Report) -> None:
     with _alone(target.parent, report):
         if sealed_folder.is_intact(target, every_byte=True):
             return
-        staging = target.with_name(f"{SERVED_NAME}.staging")
         report("checking the embedded model", 0.0)
-        _start_or_resume(staging, _source(gguf))
+        staging = start_or_resume(target, gguf)
         model_dir = staging / "model"
         for name, stage in (("weights", _weights), ("tokenizer", _tokenizer)):
             done = staging / f"{name}.json"
@@ -101,18 +100,17 @@ def convert(cache_dir: Path, report: Report) -> None:
         report("the embedded model is ready", 1.0)
 
 
-def _source(gguf: Path) -> str:
+def start_or_resume(target: Path, gguf: Path) -> Path:
+    """The folder to work in, with the finished stages of a conversion of the same file."""
     with gguf.open("rb") as file:
-        return f"{_FORMAT} {hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-
-def _start_or_resume(staging: Path, source: str) -> None:
-    """Keeps the finished stages of an interrupted conversion from the same source."""
+        source = f"{_FORMAT} {hashlib.file_digest(file, 'sha256').hexdigest()}"
+    staging = target.with_name(f"{target.name}.staging")
     made_from = staging / "source"
     if not made_from.is_file() or made_from.read_text() != source:
         shutil.rmtree(staging, ignore_errors=True)
         (staging / "model").mkdir(parents=True)
         made_from.write_text(source)
+    return staging
 
 
 def _weights(gguf: Path, model_dir: Path, report: Report) -> list[str]:

@@ -128,7 +128,7 @@ def _place(name: str, base: BaseModelSpec) -> tuple[str, str]:
         raise _refuse(name, f"adapts no module of the base model{_nearest(module, base)}")
     if (spec.kind == "embedding") != (found["embedding"] is not None):
         wanted = "lora_embedding_A/B" if spec.kind == "embedding" else "lora_A/B.weight"
-        raise _refuse(name, f"is named wrongly for an {spec.kind}: PEFT calls its tensors {wanted}")
+        raise _refuse(name, f"is of the wrong kind: PEFT calls this module's tensors {wanted}")
     last = module.rpartition(".")[2]
     is_embedding = spec.kind == "embedding" or last == "lm_head"
     if is_embedding and last not in EMBEDDING_LORA.get(base.architecture, ()):
@@ -140,10 +140,10 @@ def _place(name: str, base: BaseModelSpec) -> tuple[str, str]:
 
 
 def _why_not_lora(name: str) -> str:
-    if re.search(r"\.lora_(embedding_)?[AB]\.[^.]+(\.weight)?$", name):
-        return "carries PEFT's name of the adapter in it: save with save_pretrained"
     if not name.startswith(_PREFIX):
         return f"does not start with {_PREFIX!r}: save the adapter with PEFT's save_pretrained"
+    if re.search(r"\.lora_([AB]\.[^.]+\.weight|embedding_[AB]\.[^.]+)$", name):
+        return "carries PEFT's name of the adapter in it: save with save_pretrained"
     if name.endswith("lora_magnitude_vector") or ".lora_magnitude_vector." in name:
         return "belongs to DoRA, which vLLM does not apply: train with use_dora=False"
     return (

@@ -26,7 +26,7 @@ def resolve_model(
     if model == EMBEDDED:
         return ensure_embedded(cache_dir, report)
     folder = Path(model).expanduser()
-    if folder.is_dir():
+    if model and folder.is_dir():
         return _checked(folder.absolute(), model, weights)
     if folder.is_absolute() or model.startswith((".", "~")) or not _HUB_ID.fullmatch(model):
         raise ModelError(

@@ -31,7 +31,9 @@ class _Server(uvicorn.Server):
 
 def main() -> None:
     """Runs until SIGTERM or SIGINT, then drains."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Until the server takes it over.
+    # Until the server takes the signals over, and when it raises them once more after its end.
+    signal.signal(signal.SIGTERM, _exit)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     settings = Settings.model_validate_json(sys.stdin.buffer.read())
     configure_logging(settings.log_level)
     try:
@@ -54,6 +56,11 @@ def main() -> None:
         timeout_graceful_shutdown=int(settings.timeouts.drain_s),
     )
     _Server(config, app).run()
+
+
+def _exit(sig: int, frame: FrameType | None) -> None:
+    del sig, frame
+    raise SystemExit(0)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One record a request: made at the door, filled in on the way, counted and logged once at the end."""
+"""One record a request: made at the door, filled in on the way, counted and logged at its end."""
 
 import logging
 import secrets
@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.metrics import Metrics, Subject
+from gateway.metrics import NOBODY, Metrics, Subject
 from gateway.routes import Route
 
 _log = logging.getLogger("loraplex.request")
@@ -26,7 +26,7 @@ class RequestRecord:
     route: Route | None = None
     """None: not an inference route."""
     path_template: str | None = None
-    subject: Subject = Subject()
+    subject: Subject = NOBODY
     key_id: str | None = None
     engine: str | None = None
     streamed: bool = False

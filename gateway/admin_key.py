@@ -1,8 +1,9 @@
-"""The admin key: as set, else made at the first start and kept in the data dir for its owner alone."""
+"""The admin key: as set, else made at the first start and kept in the data dir, mode 0600."""
 
 import os
 import re
 import secrets
+import tempfile
 from pathlib import Path
 
 from gateway.config import Settings, SettingsError
@@ -39,9 +40,8 @@ def _read(file: Path) -> str:
 def _make(file: Path) -> str:
     """The file appears with the whole key in it or not at all."""
     key = _PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    fd, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)  # O_EXCL, 0600
+    draft = Path(name)
     try:
         with os.fdopen(fd, "w") as out:
             out.write(f"{key}\n")

@@ -8,7 +8,7 @@ from typing import Annotated, ParamSpec, TypeVar
 
 from fastapi import Depends, Path, Request
 
-from adapters_registry.errors import DatabaseUnavailable
+from adapters_registry.errors import RegistryError
 from adapters_registry.types import Adapter, Version, is_name
 from gateway.auth import Caller, missing_tenant, tenant_manager
 from gateway.errors import BadRequest, NotFound
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 MAX_NUMBER = 2**31 - 1
-_ETAG = re.compile(r'"?([0-9]{1,9})"?')
+_ETAG = re.compile(r'(?P<quote>"?)(?P<revision>[0-9]{1,9})(?P=quote)')
 
 VersionNumber = Annotated[int, Path(ge=1, le=MAX_NUMBER)]
 
@@ -71,7 +71,7 @@ async def change(parts: Parts, call: Callable[P, T], *args: P.args, **kwargs: P.
     result = await finish_in_thread(call, *args, **kwargs)
     try:
         await parts.snapshots.refresh()
-    except DatabaseUnavailable:
+    except RegistryError:
         # The write is committed, so the answer must say so; the poll brings the snapshot.
         _log.warning("the registry went away after a write; the snapshot follows later")
     return result
@@ -125,7 +125,7 @@ def if_match(request: Request) -> int | None:
         raise BadRequest(
             "If-Match must be the adapter's revision as an answer's ETag gave it.", param="If-Match"
         )
-    return int(match[1])
+    return int(match["revision"])
 
 
 def etag(adapter: Adapter) -> dict[str, str]:

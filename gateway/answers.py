@@ -62,13 +62,11 @@ def answers(route: Route, content: bytes, *, streamed: bool) -> list[Answer]:
 
 
 def _events(content: bytes) -> Iterator[dict[str, Any]]:
-    # The last piece is an event only if its end was seen.
-    for event in content.split(b"\n\n")[:-1]:
-        for line in event.splitlines():
-            if line.startswith(b"data:"):
-                payload = _object(line.removeprefix(b"data:"))
-                if payload is not None:
-                    yield payload
+    for line in content.split(b"\n"):
+        # The last line may be cut, which makes it no object.
+        payload = _object(line.removeprefix(b"data:")) if line.startswith(b"data:") else None
+        if payload is not None:
+            yield payload
 
 
 def _object(content: bytes) -> dict[str, Any] | None:

@@ -44,9 +44,9 @@ def create_app(config: Settings) -> FastAPI:
         title="Loraplex",
         version=__version__,
         lifespan=_lifespan,
-        docs_url=None,
-        redoc_url=None,
-        separate_input_output_schemas=False,
+        # Nothing answers without a key but the probes, and no redirect follows a Host header.
+        openapi_url=None,
+        redirect_slashes=False,
     )
     app.state.parts = parts
     app.include_router(openai_api.router)

@@ -14,8 +14,8 @@ class ClientGone(Exception):
 async def read_body(receive: Receive, limit_bytes: int, timeout_s: float) -> bytes:
     """The whole request body.
 
-    Raises PayloadTooLarge above `limit_bytes`, BadRequest where it takes longer than `timeout_s` seconds,
-    ClientGone.
+    Raises PayloadTooLarge above `limit_bytes`, BadRequest where it takes longer than `timeout_s`
+    seconds, ClientGone.
     """
     chunks: list[bytes] = []
     size = 0

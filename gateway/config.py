@@ -1,4 +1,4 @@
-"""Settings: flag, then environment (`LORAPLEX_...`), then file, then default. Read here and nowhere else."""
+"""Settings: flag, then environment (`LORAPLEX_...`), then file, then default. Read only here."""
 
 import difflib
 import shlex
@@ -24,7 +24,9 @@ class Limits(BaseModel):
 
     body_bytes: int = Field(4 * 2**20, ge=1024, description="Largest request body.")
     depth: int = Field(64, ge=4, description="Deepest nesting of a request body.")
-    n: int = Field(16, ge=1, description="Most answers to one request (`n`, `best_of`, beam width).")
+    n: int = Field(
+        16, ge=1, description="Most answers to one request (`n`, `best_of`, beam width)."
+    )
     prompts: int = Field(64, ge=1, description="Most prompts in one completions call.")
     max_tokens: int = Field(32_768, ge=1, description="Most tokens to generate.")
     logprobs: int = Field(20, ge=0, description="Most log-probabilities a token.")
@@ -84,20 +86,28 @@ class Settings(BaseSettings):
     max_lora_rank: int = Field(16, description="Highest rank an adapter may have.")
     max_loras: int = Field(8, ge=1, description="Adapters in one batch.")
     max_cpu_loras: int = Field(64, ge=2, description="Adapters an engine keeps in memory.")
-    max_model_len: int | None = Field(None, ge=16, description="Context length; the model's own when unset.")
-    dtype: str | None = Field(None, description="Weights' type; chosen from the machine when unset.")
+    max_model_len: int | None = Field(
+        None, ge=16, description="Context length; the model's own when unset."
+    )
+    dtype: str | None = Field(
+        None, description="Weights' type; chosen from the machine when unset."
+    )
     tool_parser: str | None = Field(
         None, description="vLLM's tool-call parser; chosen from the model's family when unset."
     )
     engine_url: Annotated[list[str], NoDecode] = Field(
         default_factory=list, description="Attach to this engine instead of starting one."
     )
-    engine_port: int = Field(0, ge=0, le=65535, description="Port of the started engine; 0 picks one.")
+    engine_port: int = Field(
+        0, ge=0, le=65535, description="Port of the started engine; 0 picks one."
+    )
     engine_args: Annotated[list[str], NoDecode] = Field(
         default_factory=list, description="Further vLLM flags, passed on as they are."
     )
     max_in_flight: int = Field(256, ge=1, description="Most calls in flight; beyond it 503.")
-    registry_poll_s: float = Field(1.0, gt=0, description="How often the registry is asked for news.")
+    registry_poll_s: float = Field(
+        1.0, gt=0, description="How often the registry is asked for news."
+    )
     log_level: str = Field("info", description="debug, info, warning or error.")
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
@@ -187,7 +197,9 @@ def load_settings(flags: dict[str, Any], file: Path | None = None) -> Settings:
         found = WithFile(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
-    return Settings.model_construct(**{name: getattr(found, name) for name in Settings.model_fields})
+    return Settings.model_construct(
+        **{name: getattr(found, name) for name in Settings.model_fields}
+    )
 
 
 def _read_file(file: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from rich.console import Console as RichConsole
 from rich.status import Status
@@ -65,6 +66,13 @@ class Console:
         self.end_progress()
         self._print(Text.assemble(("error: ", "bold red"), text), self._err)
 
+    def tail(self, lines: Sequence[str]) -> None:
+        """The last lines of a child that failed."""
+        if lines:
+            self._print(Text("Its last lines:"), self._err)
+        for line in lines:
+            self._print(Text(f"  {_CONTROL.sub('', line)}", "dim"), self._err)
+
     def choices(self, choices: Sequence[Choice]) -> None:
         """What was chosen for vLLM, and why."""
         if not self.is_terminal:
@@ -113,5 +121,5 @@ class Console:
 
 def _discard(console: RichConsole) -> None:
     """Whoever read the output has gone; the children are served on all the same."""
-    with open(os.devnull, "wb") as nowhere:
+    with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), console.file.fileno())

@@ -11,11 +11,16 @@ _NESTED = ("content", "output", "source")
 _URL_KEYS = ("image_url", "video_url", "audio_url", "file_url")
 _FILE_KEYS = ("file_id", "file")
 _TENSOR_KEYS = ("image_embeds", "audio_embeds", "video_embeds", "prompt_embeds", "image_pil")
+# A part with none of these needs no closer look; there may be very many parts.
+_TYPES = ("url", "item_reference", "tool_addition", *_TENSOR_KEYS)
+_KEYS = frozenset({*_URL_KEYS, *_FILE_KEYS, *_TENSOR_KEYS, "uuid"})
 
 
 def conversation(field: str, value: Any, limits: Limits) -> None:
     """Checks messages, input items or content blocks. Raises BadRequest."""
     for path, part in _parts(field, value):
+        if _KEYS.isdisjoint(part) and part.get("type") not in _TYPES:
+            continue
         _check_urls(path, part)
         _check_files(path, part)
         _check_handles(path, part)
@@ -32,7 +37,11 @@ def _parts(field: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     while rest:
         path, node = rest.pop()
         if isinstance(node, list):
-            rest.extend((f"{path}[{index}]", child) for index, child in enumerate(node))
+            rest.extend(
+                (f"{path}[{index}]", child)
+                for index, child in enumerate(node)
+                if isinstance(child, dict)
+            )
         elif isinstance(node, dict):
             yield path, node
             rest.extend((f"{path}.{name}", node[name]) for name in _NESTED if name in node)

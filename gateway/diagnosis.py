@@ -1,5 +1,6 @@
 """Why a process could not start, from its exit status and its last lines. Pure."""
 
+import json
 import re
 import signal
 from collections.abc import Sequence
@@ -46,9 +47,13 @@ _RULES: tuple[tuple[str, str], ...] = (
     (r"error: (argument .+)", "vLLM refuses a flag: {1}"),
     (r"(Model architectures .*? not supported[^.]*)", "vLLM cannot serve this model: {1}"),
     (r"(\S+ does not support LoRA)", "vLLM cannot serve adapters on this model: {1}"),
-    (r"trust_remote_code", "the model comes with code of its own, which is never run"),
     (
-        r"No CUDA GPUs are available|Failed to infer device type|CUDA driver version is insufficient",
+        r"set[^\n]{0,40}trust_remote_code=True",
+        "the model comes with code of its own, which is never run",
+    ),
+    (
+        r"No CUDA GPUs are available|Failed to infer device type|"
+        r"CUDA driver version is insufficient",
         "no usable GPU was found, and the installed vLLM is not the CPU build: loraplex[cpu]",
     ),
     (r"(?:Bfloat16|bfloat16) is only supported", "this GPU has no bfloat16: set --dtype half"),
@@ -58,12 +63,14 @@ _ERROR_LINE = re.compile(r"\b((?:\w+\.)*\w*(?:Error|Exception)): (.+)")
 
 def why_it_failed(status: int, tail: Sequence[str]) -> str:
     """One sentence for the operator. status: the exit status, minus the number for a signal."""
+    if status == -signal.SIGKILL:
+        return "it was killed; when nobody did so, the kernel ran out of memory"
+    if said := _critical(tail):
+        return said
     text = "\n".join(tail)
     for pattern, meaning in _RULES:
         if match := re.search(pattern, text):
             return meaning.replace("{1}", match[1].strip()) if match.groups() else meaning
-    if status == -signal.SIGKILL:
-        return "it was killed; when nobody did so, the kernel ran out of memory"
     if status < 0:
         return f"it was ended by {_signal_name(-status)}"
     if causes := _ERROR_LINE.findall(text):
@@ -71,6 +78,20 @@ def why_it_failed(status: int, tail: Sequence[str]) -> str:
         name, message = causes[0]
         return f"{name}: {message.strip()}"
     return f"it exited with status {status}"
+
+
+def _critical(tail: Sequence[str]) -> str | None:
+    """What the gateway's own last critical log line says."""
+    for line in reversed(tail):
+        if not line.startswith("{"):
+            continue
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and entry.get("level") == "critical":
+            return str(entry.get("event", "")).removeprefix("cannot start: ") or None
+    return None
 
 
 def _signal_name(number: int) -> str:

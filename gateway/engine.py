@@ -1,8 +1,8 @@
 """One vLLM server: its state, the adapters on it, and calls to it.
 
-An adapter is loaded under a name and from a path that no other version ever has, so "already loaded" is
-success, and a name the engine does not know is refused by it, never answered by the base model. The check
-at admission makes sure of that last part.
+An adapter is loaded under a name and from a path that no other version ever has, so "already
+loaded" is success, and a name the engine does not know is refused by it, never answered by the
+base model. The check at admission makes sure of that last part.
 """
 
 import asyncio

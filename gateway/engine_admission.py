@@ -50,12 +50,16 @@ async def _models(upstream: Upstream) -> dict[str, str | None]:
 
 async def _check_unknown_names(upstream: Upstream) -> None:
     """VLLM_SKIP_MODEL_NAME_VALIDATION makes an unknown adapter answer as the base model."""
-    body = {"model": f"loraplex-no-such-model-{secrets.token_hex(8)}", "prompt": "x", "max_tokens": 1}
+    body = {
+        "model": f"loraplex-no-such-model-{secrets.token_hex(8)}",
+        "prompt": "x",
+        "max_tokens": 1,
+    }
     status, _ = await _call(upstream, b"POST", b"/v1/completions", body)
     if status < 400:
         raise EngineRefused(
-            "it answers for a model name that does not exist, so a missing adapter would be answered by "
-            "the base model; start it without VLLM_SKIP_MODEL_NAME_VALIDATION"
+            "it answers for a model name that does not exist, so a missing adapter would be "
+            "answered by the base model; start it without VLLM_SKIP_MODEL_NAME_VALIDATION"
         )
 
 

@@ -16,8 +16,8 @@ _MAX_MESSAGE_CHARS = 2000
 def from_engine(status: int, body: bytes, *, engine_name: str, requested: str) -> GatewayError:
     """The error for an engine's answer of `status` >= 400.
 
-    engine_name is replaced by `requested`, the name the client used. What is the engine's own trouble
-    (5xx) is not told in its words.
+    engine_name is replaced by `requested`, the name the client used. What is the engine's own
+    trouble (5xx) is not told in its words.
     """
     if status == 503:
         return EngineUnavailable("The engine is busy; try again.", retry_after_s=2)

@@ -1,4 +1,4 @@
-"""The vLLM flags that the operator passes through: which are refused, and which of ours they replace."""
+"""The vLLM flags that the operator passes on: which are refused, which of ours they replace."""
 
 import re
 from collections.abc import Mapping, Sequence

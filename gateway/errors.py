@@ -1,14 +1,14 @@
-"""The gateway's exceptions, each with its HTTP status and its body in OpenAI's or Anthropic's shape.
+"""The gateway's exceptions, each with its HTTP status and its body, OpenAI's or Anthropic's.
 
-    GatewayError
-    +-- BadRequest 400            +-- Conflict 409
-    +-- Unauthorized 401          +-- PreconditionFailed 412
-    +-- Forbidden 403             +-- PayloadTooLarge 413
-    +-- NotFound 404              +-- MethodNotAllowed 405
-    +-- RequestTimeout 408        +-- UnsupportedMediaType 415
-    +-- Overloaded 503            +-- EngineUnavailable 503 (Retry-After)
-    +-- RegistryUnavailable 503   +-- InsufficientStorage 507
-    +-- EngineFailed 502          +-- EngineTimeout 504
+GatewayError
++-- BadRequest 400            +-- Conflict 409
++-- Unauthorized 401          +-- PreconditionFailed 412
++-- Forbidden 403             +-- PayloadTooLarge 413
++-- NotFound 404              +-- MethodNotAllowed 405
++-- RequestTimeout 408        +-- UnsupportedMediaType 415
++-- Overloaded 503            +-- EngineUnavailable 503 (Retry-After)
++-- RegistryUnavailable 503   +-- InsufficientStorage 507
++-- EngineFailed 502          +-- EngineTimeout 504
 """
 
 from typing import Any, ClassVar

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from gateway.process_group import kill_all, strike
 
@@ -58,10 +59,8 @@ class Guard:
         if self._process is None:
             return
         assert self._process.stdin is not None
-        try:
+        with suppress(BrokenPipeError):
             self._process.stdin.close()
-        except BrokenPipeError:
-            pass
         self._process.wait()
         self._process = None
 
@@ -69,11 +68,10 @@ class Guard:
         if self._process is None:
             return
         assert self._process.stdin is not None
-        try:
+        # Where it has died, the supervisor starts another, which is told everything.
+        with suppress(BrokenPipeError):
             self._process.stdin.write(f"{line}\n".encode())
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it died; the supervisor starts another, which is told everything
 
 
 def groups_told(lines: Iterable[str]) -> set[int]:

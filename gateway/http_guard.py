@@ -153,7 +153,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def _answer_is_owed_to_another(self) -> bool:
-        """Whether a refusal now would be read as the answer, or as part of it, to another request."""
+        """Whether a refusal now would be read as, or within, the answer to another request."""
         cycle: RequestResponseCycle | None = self.cycle
         if self.pipeline:
             return True

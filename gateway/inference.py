@@ -43,7 +43,7 @@ class Exchange:
 
 
 class Inference:
-    """Serves inference requests; holds the parts that it needs, and the count of calls in flight."""
+    """Serves inference requests with the parts it is given; counts the calls in flight."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class Inference:
             gauge.dec()
 
     async def _open(self, call: EngineCall, target: Target) -> Response:
-        """Sends the call. An engine that lost the adapter gets it again, once; nothing was sent yet."""
+        """Sends the call. An engine that lost the adapter gets it again, once."""
         response = await self._send(call)
         if response.status != _NOT_FOUND or target.version is None:
             return response

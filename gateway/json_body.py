@@ -9,6 +9,11 @@ from gateway.config import Limits
 from gateway.errors import BadRequest
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+# Takes an unclosed string too, so that the search stays linear.
+_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+
+_MAX_CONTAINERS = 100_000
+"""Objects and lists in one text. A few megabytes of `{}` would hold up every other request."""
 
 
 class NotJson(ValueError):
@@ -39,6 +44,9 @@ def load_json(text: str, depth: int) -> Any:
 
     NaN, infinities and unpaired surrogates are no JSON here. Raises NotJson.
     """
+    brackets = _count_brackets(text)
+    if brackets > _MAX_CONTAINERS and _count_brackets(_STRING.sub("", text)) > _MAX_CONTAINERS:
+        raise NotJson(f"it holds more than {_MAX_CONTAINERS} objects and lists")
     try:
         value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except RecursionError:
@@ -49,11 +57,15 @@ def load_json(text: str, depth: int) -> Any:
         raise
     except ValueError:
         raise NotJson("a number has too many digits") from None
-    if text.count("[") + text.count("{") > depth and _is_deeper(value, depth):
+    if brackets > depth and _is_deeper(value, depth):
         raise _too_deep(depth)
     if _SURROGATE.search(text) and not _is_encodable(value):
         raise NotJson("a string holds half of a surrogate pair")
     return value
+
+
+def _count_brackets(text: str) -> int:
+    return text.count("[") + text.count("{")
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -1,5 +1,6 @@
-"""vLLM's command line and environment from the machine, the model and the settings. Pure."""
+"""vLLM's command line and environment from the machine, the model and the settings."""
 
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ def choose_launch(
     served_name: str,
     environ: Mapping[str, str],
 ) -> EngineLaunch:
-    """vLLM on `folder`, listening on 127.0.0.1:`port`. What `settings.engine_args` names is theirs."""
+    """vLLM on `folder`, listening on 127.0.0.1:`port`. What engine_args names is the operator's."""
     passed = passed_names(settings.engine_args)
     choices = [
         choice
@@ -125,7 +126,7 @@ def _choices(
 ) -> list[Choice]:
     """Every flag with a value that was decided here."""
     dtype = choose_dtype(machine, model, settings)
-    choices = [dtype, *_lora_choices(settings)]
+    choices = [dtype, *_lora_choices(model, settings, dtype.value)]
     if machine.vllm == "cpu":
         choices += _cpu_choices(machine, model, settings, dtype.value, environ, passed)
     else:
@@ -147,11 +148,13 @@ def choose_dtype(machine: Machine, model: ModelFacts, settings: Settings) -> Cho
     return Choice("dtype", "float32", "the CPU has no bfloat16 instructions")
 
 
-def _lora_choices(settings: Settings) -> list[Choice]:
+def _lora_choices(model: ModelFacts, settings: Settings, dtype: str) -> list[Choice]:
+    kept = settings.max_cpu_loras
+    most_bytes = kept * model.adapter_bytes(settings.max_lora_rank, dtype)
     return [
-        Choice("max-lora-rank", str(settings.max_lora_rank), "from the settings"),
+        Choice("max-lora-rank", str(settings.max_lora_rank), "highest rank of an adapter"),
         Choice("max-loras", str(settings.max_loras), "adapters in one batch"),
-        Choice("max-cpu-loras", str(settings.max_cpu_loras), "adapters kept in memory"),
+        Choice("max-cpu-loras", str(kept), f"adapters in memory, {_gib(most_bytes)} at most"),
     ]
 
 
@@ -188,12 +191,13 @@ def max_num_seqs(machine: Machine) -> int:
 def share_cpu_memory(
     machine: Machine, model: ModelFacts, settings: Settings, dtype: str, seqs: int
 ) -> CpuMemory:
-    """Half of what weights, adapters and processes leave goes to the KV cache, if it is needed."""
-    adapters = settings.max_loras + settings.max_cpu_loras
+    """Half of what is left beside weights, adapter slots and processes goes to the KV cache, if it
+    is needed; the other half is for the adapters kept in memory and for the work itself.
+    """
     taken = (
         model.weights_in_memory_bytes(dtype)
         + PROCESSES_BYTES
-        + adapters * model.adapter_bytes(settings.max_lora_rank, dtype)
+        + settings.max_loras * model.adapter_bytes(settings.max_lora_rank, dtype)
     )
     per_token = model.kv_bytes_per_token(dtype)
     wanted_len = settings.max_model_len or model.max_position
@@ -253,6 +257,11 @@ def _passed_choices(settings: Settings) -> list[Choice]:
     return [Choice("passed on", " ".join(settings.engine_args), "set by you")]
 
 
+def own_environment() -> dict[str, str]:
+    """This process's environment, which the children get a part of."""
+    return dict(os.environ)
+
+
 def engine_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The engine's environment: no key of ours, no variable that opens what must stay shut."""
     kept = {
@@ -272,7 +281,7 @@ def gateway_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def served_name(settings: Settings, folder: Path, embedded_name: str) -> str:
-    """The base model's name for clients: as set, the embedded model's, a folder's, or the Hub id."""
+    """The base model's name for clients: as set, the embedded model's, a folder's or the Hub id."""
     if settings.served_name:
         return settings.served_name
     if settings.model == "embedded":

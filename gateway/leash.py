@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
     if not die_with_parent(int(argv[0])):
         sys.exit(1)
     try:
-        os.execvp(argv[1], argv[1:])
+        os.execvp(argv[1], argv[1:])  # noqa: S606 - the command is the supervisor's own
     except OSError as error:
         sys.exit(f"{argv[1]}: {error.strerror}")
 

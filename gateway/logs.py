@@ -26,7 +26,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging(level: str) -> None:
-    """Sends this process's logs to standard output as JSON. level: debug, info, warning or error."""
+    """Sends this process's logs to standard output. level: debug, info, warning or error."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

@@ -33,9 +33,16 @@ def ends_in_loop(text: str) -> bool:
     # Blanks at the end hide a loop before them, and may be one themselves.
     if any(_repeats(tail[-CHARS.tail :], CHARS) for tail in (text, text.rstrip())):
         return True
-    # Words repeat where the blanks between them vary; the last one may be cut off.
-    words = text[-WORDS.tail * 32 :].split()
-    return any(_repeats(tail[-WORDS.tail :], WORDS) for tail in (words, words[:-1]))
+    # Words repeat also where the blanks between them vary.
+    words = text[-WORDS.tail * 32 :].split()[-WORDS.tail :]
+    return _repeats(_without_cut_word(words), WORDS)
+
+
+def _without_cut_word(words: list[str]) -> list[str]:
+    """Without a last word that is the beginning of another: the token limit cuts anywhere."""
+    if any(word != words[-1] and word.startswith(words[-1]) for word in words):
+        return words[:-1]
+    return words
 
 
 def _repeats(tail: Sequence[str], threshold: Threshold) -> bool:

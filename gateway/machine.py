@@ -1,4 +1,4 @@
-"""What the machine is: CPU, memory, GPUs, and which vLLM is installed. Imports neither torch nor vLLM."""
+"""What the machine is: CPU, memory, GPUs, and the installed vLLM. Imports no torch."""
 
 import csv
 import os

@@ -1,20 +1,26 @@
 """Every Prometheus object of the gateway, made once and handed down; no module-level state.
 
-Labels name a tenant, adapter and version only after they were resolved, so that a caller cannot make
-series. The base model has the adapter `(base)` and the version `0`. Series of a version that is gone
-are removed.
+Labels name a tenant, adapter and version only after they were resolved, so that a caller cannot
+make series. The base model has the adapter `(base)` and the version `0`. Series of a version that
+is gone are removed.
 """
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Summary,
+    disable_created_metrics,
+)
 from prometheus_client.metrics import MetricWrapperBase
 
 from gateway.judge import Verdict
 
 BASE_ADAPTER = "(base)"
-NOBODY = ""
 
 _FIRST_TOKEN_S = (0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3, 6, 12, 30, 60, 120)
 _TOKEN_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5)
@@ -29,15 +35,21 @@ _CALL = (*_WHO, "route")
 class Subject(NamedTuple):
     """Whose call it is: the labels that name a tenant and the version that answers."""
 
-    tenant: str = NOBODY
-    adapter: str = NOBODY
-    version: str = NOBODY
+    tenant: str = ""
+    adapter: str = ""
+    version: str = ""
+
+
+NOBODY = Subject()
+"""Before anything is known of a request."""
 
 
 class Metrics:
     """The gateway's series, in a registry of their own."""
 
     def __init__(self) -> None:
+        # A creation time for each series would double the text of a scrape, and nobody reads it.
+        disable_created_metrics()
         registry = CollectorRegistry(auto_describe=True)
         self.registry = registry
 

@@ -15,8 +15,6 @@ class ModelFacts:
 
     model_type: str
     architecture: str
-    name: str
-    """What tells relatives of one family apart: the folder's and the config's own name."""
     dtype: str | None
     quantized: bool
     chat_template: str
@@ -66,7 +64,6 @@ def read_model_facts(folder: Path) -> ModelFacts:
     return ModelFacts(
         model_type=str(config.get("model_type", "")),
         architecture=str((config.get("architectures") or [""])[0]),
-        name=f"{folder.name} {config.get('_name_or_path') or config.get('_model_name_or_path')}",
         dtype=sizes.get("dtype") or sizes.get("torch_dtype"),
         quantized="quantization_config" in sizes,
         chat_template=_chat_template(folder),

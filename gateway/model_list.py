@@ -6,7 +6,9 @@ from adapters_registry.types import Snapshot, Tenant, Version
 from gateway.resolve import resolve
 
 
-def list_models(snapshot: Snapshot, tenant_name: str, base_name: str, started_at: int) -> dict[str, Any]:
+def list_models(
+    snapshot: Snapshot, tenant_name: str, base_name: str, started_at: int
+) -> dict[str, Any]:
     """The tenant's adapters, their versions, and the base model where its policy allows it.
 
     started_at: the base model's `created`, Unix seconds.
@@ -50,5 +52,3 @@ def _card(name: str, version: Version, tenant: Tenant, base_name: str) -> dict[s
         "parent": base_name,
         "version": version.label,
     }
-
-

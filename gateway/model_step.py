@@ -31,7 +31,8 @@ def _report(stage: str, fraction: float | None) -> None:
 
 
 def _say(**fields: object) -> None:
-    print(json.dumps(fields), flush=True)
+    sys.stdout.write(f"{json.dumps(fields)}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

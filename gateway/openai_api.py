@@ -14,13 +14,14 @@ from gateway.inference import InferenceResponse
 from gateway.metrics import Subject
 from gateway.model_list import list_models, retrieve_model
 from gateway.parts import Parts
+from gateway.request_body import read_json
 from gateway.routes import Route
 
 router = APIRouter(tags=["inference"])
 
 
 def _counted(route: Route) -> Callable[[Request], None]:
-    """A dependency that runs before authentication, so that refusals are counted under their route."""
+    """A dependency that runs before authentication, so that refusals are counted by route."""
 
     async def count(request: Request) -> None:
         request_record(request.scope).route = route
@@ -97,15 +98,20 @@ async def model(model: str, request: Request, caller: TenantCaller) -> JSONRespo
 
 
 @router.post("/v1/feedback", status_code=202)
-async def feedback(body: FeedbackIn, request: Request, caller: TenantCaller) -> dict[str, Any]:
+async def feedback(request: Request, caller: TenantCaller) -> dict[str, Any]:
     """What a user thought of an answer of this tenant, -1 to 1."""
     parts: Parts = request.app.state.parts
+    settings = parts.settings
+    body = await read_json(
+        request,
+        FeedbackIn,
+        limit_bytes=settings.limits.body_bytes,
+        idle_s=settings.timeouts.body_s,
+    )
     assert caller.tenant is not None
     subject = parts.completions.find(caller.tenant, body.completion_id)
     if subject is None:
-        raise NotFound(
-            "No recent completion of this tenant has that id.", param="completion_id"
-        )
+        raise NotFound("No recent completion of this tenant has that id.", param="completion_id")
     parts.metrics.observe_feedback(Subject(*subject), body.score)
     return {"completion_id": body.completion_id, "accepted": True}
 

@@ -2,7 +2,7 @@
 
 import ctypes
 import errno
-import random
+import secrets
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -26,13 +26,13 @@ def library_loads(name: str) -> bool:
     return True
 
 
-def engine_problem(
-    machine: Machine, loads: Callable[[str], bool] = library_loads
-) -> str | None:
+def engine_problem(machine: Machine, loads: Callable[[str], bool] = library_loads) -> str | None:
     """Why the installed vLLM cannot start on this machine, with the way out."""
     if machine.vllm is None:
         extra = "cuda" if machine.gpus else "cpu"
-        return f"vLLM is not installed: pip install 'loraplex[{extra}]', or attach with --engine-url"
+        return (
+            f"vLLM is not installed: pip install 'loraplex[{extra}]', or attach with --engine-url"
+        )
     if machine.vllm == "cuda" and not machine.gpus:
         return (
             "the installed vLLM is the CUDA build, and no NVIDIA GPU was found: "
@@ -70,12 +70,12 @@ def memory_problem(machine: Machine, model: ModelFacts, settings: Settings) -> s
     return (
         f"not enough memory: the model needs at least {_gib(needed_bytes)} "
         f"({_gib(weights_bytes)} weights in {dtype}, {_gib(kv_bytes)} KV cache, the rest vLLM "
-        f"itself), and {_gib(machine.available_bytes)} are free; free some, take a smaller --model, "
-        "or lower --max-model-len"
+        f"itself), and {_gib(machine.available_bytes)} are free; free some, take a smaller "
+        "--model, or lower --max-model-len"
     )
 
 
-def ports_problem(settings: Settings, wanted: Iterable[tuple[str, str, int]]) -> str | None:
+def ports_problem(wanted: Iterable[tuple[str, str, int]]) -> str | None:
     """Which port cannot be listened on. wanted: (flag, host, port)."""
     seen: dict[tuple[str, int], str] = {}
     for flag, host, port in wanted:
@@ -87,14 +87,14 @@ def ports_problem(settings: Settings, wanted: Iterable[tuple[str, str, int]]) ->
     return None
 
 
-def listening_ports(settings: Settings, engine_port: int | None) -> list[tuple[str, str, int]]:
+def listening_ports(settings: Settings) -> list[tuple[str, str, int]]:
     """(flag, host, port) of everything that `loraplex serve` listens on."""
     ports = [
         ("--port", settings.host, settings.port),
         ("--metrics-port", settings.metrics_host or settings.host, settings.metrics_port),
     ]
-    if engine_port is not None:
-        ports.append(("engine_port", "127.0.0.1", engine_port))
+    if not settings.engine_url:
+        ports.append(("engine_port", "127.0.0.1", settings.engine_port))
     return ports
 
 
@@ -130,7 +130,7 @@ def pick_port(host: str, taken: Sequence[int] = (), root: Path = Path("/")) -> i
     """
     highest = _first_ephemeral_port(root) - 1
     for _ in range(_PORT_TRIES):
-        port = random.randint(min(_LOWEST_PICKED_PORT, highest), highest)
+        port = secrets.choice(range(min(_LOWEST_PICKED_PORT, highest), highest + 1))
         if port not in taken and port_problem("", host, port) is None:
             return port
     raise OSError(errno.EADDRINUSE, f"no free port found on {host}")

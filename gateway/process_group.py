@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 # Python's helper that unlinks shared memory and semaphores once their owners are gone. vLLM keeps
@@ -61,7 +62,5 @@ def _is_resource_tracker(pid: int) -> bool:
 
 
 def _send(target: int, number: signal.Signals) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.kill(target, number)
-    except ProcessLookupError:
-        pass

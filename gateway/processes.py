@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from gateway.process_group import kill_all, strike
 
-_TAIL_LINES = 200
+_TAIL_LINES = 400
 _LONGEST_LINE_BYTES = 64 * 1024
 _POLL_S = 0.05
 # How long Python's resource trackers get to unlink shared memory once its owners are dead.
@@ -89,10 +91,8 @@ class Child:
 
     def _signal(self, number: signal.Signals) -> None:
         if self._pidfd is not None:
-            try:
+            with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
-            except ProcessLookupError:
-                pass
 
     async def _watch(self) -> int:
         output = await self._read_output()
@@ -132,7 +132,7 @@ class Child:
 
 
 class _Lines(asyncio.Protocol):
-    """Cuts a stream of bytes into lines. Of a line that a carriage return rewrote, the last state."""
+    """Cuts bytes into lines. Of a line that carriage returns rewrote, the last state."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_line: Callable[[str], None]) -> None:
         self.closed = loop.create_future()
@@ -170,11 +170,9 @@ class _Lines(asyncio.Protocol):
 def _feed(process: subprocess.Popen[bytes], data: bytes) -> None:
     """Gives the process its standard input. A pipe holds 64 KiB, settings are far smaller."""
     assert process.stdin is not None
-    with process.stdin as stdin:
-        try:
-            stdin.write(data)
-        except BrokenPipeError:
-            pass  # it died already, which its exit tells
+    # Where it has died already, its exit tells.
+    with process.stdin as stdin, suppress(BrokenPipeError):
+        stdin.write(data)
 
 
 async def _end_group(group: int) -> None:
@@ -200,17 +198,14 @@ async def end_adopted(spared: frozenset[int]) -> None:
     while adopted := [pid for pid in _children() if pid not in spared]:
         for pid in adopted:
             os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            os.waitpid(pid, 0)  # noqa: ASYNC222 - it was killed, so this is a moment
         await asyncio.sleep(0)
 
 
 def _children() -> list[int]:
     """This process's children, whichever of its threads made them."""
     found: list[int] = []
-    for task in os.listdir("/proc/self/task"):
-        try:
-            with open(f"/proc/self/task/{task}/children") as file:
-                found += map(int, file.read().split())
-        except OSError:
-            continue
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(OSError):
+            found += map(int, (thread / "children").read_text().split())
     return found

@@ -1,7 +1,7 @@
 """The engine's answer on its way to the client: bytes through, followed but not rewritten.
 
-A plain answer goes out whole, once its end has arrived. A stream goes out as it comes; where it breaks
-off, the client gets one error event and a proper end.
+A plain answer goes out whole, once its end has arrived. A stream goes out as it comes; where it
+breaks off, the client gets one error event and a proper end.
 """
 
 import json
@@ -28,7 +28,7 @@ _BROKEN = 502
 
 
 class Relay:
-    """Carries one answer. After `run`, `kept` holds its first 256 KiB for the judgement of quality."""
+    """Carries one answer. After `run`, `kept` holds its first 256 KiB, to be judged."""
 
     def __init__(
         self,

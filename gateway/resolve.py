@@ -41,8 +41,8 @@ class Target:
 def resolve(snapshot: Snapshot, tenant_name: str, model: str, base_name: str) -> Target:
     """What the tenant means by `model`.
 
-    `ADAPTER` is its live version, `ADAPTER@N` and the name an answer carried are that version, the base
-    model's served name is the base. Raises NotFound, or Forbidden where the policy bars the base.
+    `ADAPTER` is its live version, `ADAPTER@N` and the name an answer carried are that version, the
+    base model's served name is the base. Raises NotFound, or Forbidden where the policy bars it.
     """
     tenant = snapshot.tenants.get(tenant_name)
     if tenant is None:

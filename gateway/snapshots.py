@@ -1,4 +1,4 @@
-"""The registry as the request path sees it: the last snapshot, in memory, refreshed off that path."""
+"""The registry as the request path sees it: the last snapshot, refreshed off that path."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ Listener = Callable[[Snapshot, Snapshot], None]
 
 
 class Snapshots:
-    """Holds the newest snapshot and polls for newer ones; lives on from the last when the database is away."""
+    """Holds the newest snapshot, and polls; lives on from the last when the database is away."""
 
     def __init__(self, registry: Registry, poll_s: float) -> None:
         self._registry = registry

@@ -1,8 +1,8 @@
 """Server-sent events of an answer, followed without being rewritten: pure bytes in, bytes out.
 
-Whole events pass on as they came. What is read on the way: the number of token events, the usage, and
-whether an error or the end was seen. The one thing taken out is the usage event of a client that did not
-ask for it.
+Whole events pass on as they came. What is read on the way: the number of token events, the usage,
+and whether an error or the end was seen. The one thing taken out is the usage event of a client
+that did not ask for it.
 """
 
 import json
@@ -14,7 +14,6 @@ from gateway.routes import Route
 _MAX_EVENT_BYTES = 16 * 2**20
 # In JSON text a quote is escaped, so this cannot come from a model's words.
 _USAGE = b'"usage":{'
-_ERROR = b'"error":{'
 _END = b"\n\n"
 
 
@@ -41,6 +40,12 @@ _END_MARK = {
     Route.RESPONSES: b"event: response.completed\n",
     Route.MESSAGES: b"event: message_stop\n",
 }
+_ERROR_MARK = {
+    Route.CHAT: b'data: {"error"',
+    Route.COMPLETIONS: b'data: {"error"',
+    Route.RESPONSES: b"event: error\n",
+    Route.MESSAGES: b"event: error\n",
+}
 
 
 class EventStream:
@@ -50,6 +55,7 @@ class EventStream:
         self._hide_usage = hide_usage
         self._token_mark = _TOKEN_MARK[route]
         self._end_mark = _END_MARK[route]
+        self._error_mark = _ERROR_MARK[route]
         self._held = b""
         self.token_events = 0
         self.usage: Usage | None = None
@@ -75,7 +81,7 @@ class EventStream:
 
     def _follow(self, block: bytes) -> bytes:
         self.token_events += block.count(self._token_mark)
-        if _ERROR in block:
+        if self._error_mark in block:
             self.failed = True
         if self._end_mark in block:
             self.ended = True
@@ -118,7 +124,9 @@ def usage_of(payload: Mapping[str, Any]) -> Usage | None:
     return None
 
 
-def error_event(route: Route, openai_body: Mapping[str, Any], anthropic_body: Mapping[str, Any]) -> bytes:
+def error_event(
+    route: Route, openai_body: Mapping[str, Any], anthropic_body: Mapping[str, Any]
+) -> bytes:
     """The event that tells a client in mid-stream that no more will come."""
     if route is Route.MESSAGES:
         return b"event: error\ndata: " + json.dumps(anthropic_body).encode() + _END

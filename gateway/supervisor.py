@@ -10,7 +10,7 @@ Who ends whom:
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -26,7 +26,6 @@ from gateway.processes import Child, Command, end_adopted
 
 T = TypeVar("T")
 
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PROBE_TIMEOUT_S = 5.0
 _FAILURES_UNTIL_DEAD = 3
 _TAIL_SHOWN = 20
@@ -79,20 +78,25 @@ class Supervisor:
         self._timings = timings or Timings()
         self._guard = Guard()
         self._children: dict[str, tuple[Child, float]] = {}
-        """By name, with the seconds it is given to end, in the order of their starts."""
+        """By name, with the seconds it is given to end."""
+        self._names: list[str] = []
+        """In the order of their first starts; ended from the last to the first."""
         self._up: set[str] = set()
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
         self._signal: signal.Signals | None = None
         self._tasks: list[asyncio.Task[Any]] = []
+        self._stop_signals = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+            self._stop_signals.append(signal.SIGHUP)
 
     async def __aenter__(self) -> Self:
         adopt_orphans()
         loop = asyncio.get_running_loop()
-        for number in _STOP_SIGNALS:
+        for number in self._stop_signals:
             loop.add_signal_handler(number, self._asked_to_stop, number)
         self._guard.start()
-        self._spawn(self._keep_guard())
+        self._tasks.append(asyncio.create_task(self._keep_guard()))
         return self
 
     async def __aexit__(
@@ -104,11 +108,12 @@ class Supervisor:
         self._console.end_progress()
         await self._end_tasks()
         # The gateway drains first, while the engine still answers.
-        for child, grace_s in reversed([*self._children.values()]):
-            await self._end(child, grace_s)
+        for name in reversed(self._names):
+            if name in self._children:
+                await self._end(*self._children[name])
         await end_adopted(frozenset({self._guard.pid}))
         self._guard.close()
-        for number in _STOP_SIGNALS:
+        for number in self._stop_signals:
             asyncio.get_running_loop().remove_signal_handler(number)
 
     async def step(self, command: Command, on_line: Callable[[str], None]) -> int:
@@ -130,9 +135,11 @@ class Supervisor:
         on_ready: called once, when all are up and ready_url has answered 200.
         Raises Stopped, or StartFailed for a service that was never up.
         """
-        kept = [self._spawn(self._keep(service)) for service in services]
-        announced = self._spawn(self._announce(services, ready_url, on_ready))
-        await self.unless_stopped(_first_failure([*kept, announced]))
+        works = [self._keep(service) for service in services]
+        works.append(self._announce(services, ready_url, on_ready))
+        tasks = [asyncio.create_task(work) for work in works]
+        self._tasks += tasks
+        await self.unless_stopped(_first_failure(tasks))
 
     async def unless_stopped(self, work: Awaitable[T]) -> T:
         """The work's result. Raises Stopped as soon as a signal asks for the end."""
@@ -154,9 +161,7 @@ class Supervisor:
         """Starts the service again whenever it dies. Raises StartFailed if it was never up."""
         name, timings = service.command.name, self._timings
         loop = asyncio.get_running_loop()
-        backoff = Backoff(
-            timings.backoff_first_s, timings.backoff_most_s, timings.backoff_stable_s
-        )
+        backoff = Backoff(timings.backoff_first_s, timings.backoff_most_s, timings.backoff_stable_s)
         was_up = False
         while True:
             began_s = loop.time()
@@ -240,8 +245,9 @@ class Supervisor:
     def _start(self, command: Command, on_line: Callable[[str], None], grace_s: float) -> Child:
         child = Child.start(command, on_line)
         self._guard.add(child.pid)
-        self._children.pop(child.name, None)
         self._children[child.name] = (child, grace_s)
+        if child.name not in self._names:
+            self._names.append(child.name)
         return child
 
     def _forget(self, child: Child) -> None:
@@ -270,11 +276,6 @@ class Supervisor:
             self._stop.set()
         else:
             self._force.set()
-
-    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.append(task)
-        return task
 
     async def _end_tasks(self) -> None:
         for task in self._tasks:

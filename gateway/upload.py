@@ -1,10 +1,11 @@
 """An adapter upload: multipart parts streamed to a private staging folder under caps."""
 
+import fcntl
 import os
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -50,7 +51,11 @@ class Caps:
     @property
     def parts(self) -> dict[str, int]:
         """Each part's name and its largest size."""
-        return {CONFIG_FILE: self.json_bytes, WEIGHTS_FILE: self.weights_bytes, METADATA_FILE: self.json_bytes}
+        return {
+            CONFIG_FILE: self.json_bytes,
+            WEIGHTS_FILE: self.weights_bytes,
+            METADATA_FILE: self.json_bytes,
+        }
 
     @property
     def total_bytes(self) -> int:
@@ -87,8 +92,12 @@ async def staged(
 
 
 def sweep(staging_dir: Path) -> None:
-    """Removes what uploads of a killed process left. Call it at start, before the first upload."""
-    shutil.rmtree(staging_dir, ignore_errors=True)
+    """Removes what uploads of killed processes left, and nothing of those under way elsewhere."""
+    for folder in staging_dir.glob("*"):
+        with suppress(OSError):
+            lock = _lock(folder, fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
 
 
 class PartReader:
@@ -199,11 +208,13 @@ class _PartFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._open: dict[str, int] = {}
+        self._lock: int | None = None
         self._metadata = bytearray()
 
     def create(self) -> None:
         self._folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder.mkdir(mode=0o700)
+        self._lock = _lock(self._folder)
 
     def write(self, pieces: list[tuple[str, bytes]]) -> None:
         for name, data in pieces:
@@ -219,6 +230,9 @@ class _PartFiles:
     def remove(self) -> None:
         self.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def metadata(self) -> Metadata:
         """Raises BadRequest that names the field."""
@@ -265,6 +279,17 @@ async def _store(step: Callable[[], None]) -> None:
         raise InsufficientStorage(
             f"The upload could not be stored ({reason}). Nothing was changed."
         ) from None
+
+
+def _lock(folder: Path, flag: int = 0) -> int:
+    """Marks a folder as in use until the descriptor closes, at the latest with its process."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | flag)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

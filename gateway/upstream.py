@@ -6,9 +6,9 @@
     +-- BadResponse        not HTTP, or over the limits
     +-- UpstreamTimeout    no first byte, or silence in the middle of a body
 
-A `Response` holds its connection until `release()`, which is idempotent: a connection whose response
-was read to its end goes back to the pool, any other is closed, which is how the engine learns that
-nobody listens any more.
+A `Response` holds its connection until `release()`, which is idempotent: a connection whose
+response was read to its end goes back to the pool, any other is closed, which is how the engine
+learns that nobody listens any more.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ Header = tuple[bytes, bytes]
 
 _HEADER_BYTES = 65_536
 _BUFFER_BYTES = 262_144
-"""Above this the connection is no longer read, so that a slow client slows the engine, not memory."""
+"""Above this the connection is no longer read: a slow client slows the engine, not memory."""
 _IDLE_CONNECTIONS = 1024
 
 

@@ -30,7 +30,7 @@ from loadtest.fake.requests import (
     make_answer,
     parsed_or_none,
     prompt_tokens,
-    require,
+    require_fields,
 )
 from loadtest.fake.responses import Responses
 from loadtest.fake.state import Batch, Behaviour, Call, Engine
@@ -106,15 +106,14 @@ class FakeVllm:
 
     async def _post(self, exchange: Exchange, call: Call) -> None:
         body = json_object(exchange)
+        require_fields(exchange.path, body)
         if exchange.path == "/v1/load_lora_adapter":
-            require(body, "lora_name", "lora_path")
             # As in vLLM, a load goes on when its client has left.
             task = asyncio.create_task(self.engine.load(body["lora_name"], body["lora_path"]))
             self._loads.add(task)
             task.add_done_callback(self._loads.discard)
             _answer_text(exchange, *await asyncio.shield(task))
         elif exchange.path == "/v1/unload_lora_adapter":
-            require(body, "lora_name")
             _answer_text(exchange, *self.engine.unload(body["lora_name"]))
         else:
             await self._infer(exchange, call, body)

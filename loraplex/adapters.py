@@ -22,7 +22,7 @@ from loraplex.output import (
     when,
 )
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
 
 @dataclass(frozen=True)

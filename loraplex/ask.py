@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from openai import OpenAI, Stream
 from openai.types.chat import ChatCompletionChunk
 
-MAX_TOKENS = 48
+MAX_TOKENS = 40
 """Enough to tell the manners apart, and short enough for a CPU."""
 
 

@@ -59,7 +59,7 @@ def load(name: str) -> Any:
     lazy = COMMANDS[name]
     found = getattr(import_module(lazy.module), lazy.attribute)
     if not isinstance(found, typer.Typer):
-        single = typer.Typer(add_completion=False)
+        single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
         single.command(name)(found)
         return get_command(single)
     command = get_command(found)
@@ -70,6 +70,8 @@ def load(name: str) -> Any:
 app = typer.Typer(
     cls=LazyGroup,
     no_args_is_help=True,
+    # Not "rich", which takes `[default: 1]` in a help text for a style and drops it.
+    rich_markup_mode="markdown",
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

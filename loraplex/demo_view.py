@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -29,7 +30,15 @@ class View:
         self._console.print(Text(f"\n{self._steps}. {title}", style="bold"))
 
     def say(self, text: str) -> None:
-        self._console.print(Text(text))
+        """Text as it is; a long line is left for the terminal to break."""
+        self._console.print(Text(text), soft_wrap=True)
+
+    def detail(self, text: str) -> None:
+        """An indented paragraph."""
+        indent = " " * 3
+        width = self._console.width
+        lines = wrap(text, width, initial_indent=indent, subsequent_indent=indent + indent)
+        self.say("\n".join(lines))
 
     @contextmanager
     def waiting(self) -> Iterator[Callable[[str], None]]:
@@ -40,13 +49,12 @@ class View:
         else:
             yield self._occasionally()
 
-    def answers(self, answers: Mapping[str, "Answer"]) -> None:
+    def answers(self, texts: Mapping[str, str]) -> None:
         """Several models' answers to one question, side by side."""
-        table = Table(padding=(0, 1))
-        for label in answers:
+        table = Table(expand=True)
+        for label in texts:
             table.add_column(label, ratio=1, overflow="fold")
-        table.add_row(*(Text(answer.text.strip()) for answer in answers.values()))
-        table.expand = True
+        table.add_row(*(Text(text.strip()) for text in texts.values()))
         self._console.print(table)
 
     @contextmanager
@@ -65,16 +73,16 @@ class View:
         yield show
         self._console.print()
 
-    def timings(self, rows: Iterable[tuple[str, str, "Answer"]]) -> None:
-        """(model, plain or streamed, answer) as a table of what the client measured."""
+    def timings(self, rows: Iterable[tuple[str, "Answer"]]) -> None:
+        """(plain or streamed, answer) as a table of what the client measured."""
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-        table.add_column("MODEL")
+        table.add_column("ANSWERED BY", overflow="fold")
         table.add_column("ASKED")
-        for name in ("TTFT", "TOTAL", "TOKENS", "TOKENS/S"):
+        for name in ("TTFT", "TOTAL", "TOKENS", "PER S"):
             table.add_column(name, justify="right")
-        for label, how, answer in rows:
+        for how, answer in rows:
             table.add_row(
-                label,
+                answer.model,
                 how,
                 "-" if answer.ttft_s is None else f"{answer.ttft_s:.2f} s",
                 f"{answer.total_s:.2f} s",

@@ -8,7 +8,7 @@ import typer
 from loraplex.connection import AsJson, Key, Url, connect
 from loraplex.output import note, print_json, print_line, print_table, when
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
 TenantName = Annotated[str, typer.Argument(metavar="TENANT", help="Whose keys.")]
 

@@ -8,7 +8,7 @@ from loraplex.connection import AsJson, Key, Url, connect
 from loraplex.errors import CommandError
 from loraplex.output import confirm, print_json, print_line, print_table, when
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="Lower-case letters, digits and hyphens.")

@@ -3,10 +3,12 @@
 # needs and pip does not bring is missing. Run before anything is installed or started.
 set -euo pipefail
 accel=$1
-python=$("$(dirname "$0")/find-python.sh")
+folder=$(dirname "$0")
 
-has_library() {
-    "$python" -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$1" >/dev/null 2>&1
+has_library() { # in the system's list, or where a loader finds it otherwise
+    PATH=$PATH:/usr/sbin:/sbin ldconfig -p 2>/dev/null | grep -F "$1" >/dev/null ||
+        "$("$folder/find-python.sh")" -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$1" \
+            >/dev/null 2>&1
 }
 
 missing() { # missing WHAT WHY PACKAGES

@@ -16,7 +16,7 @@ case "${ACCEL:-}" in
 esac
 
 gpus=${GPU_FOLDER:-/proc/driver/nvidia/gpus}
-if nvidia-smi -L 2>/dev/null | grep -q '^GPU '; then
+if nvidia-smi -L 2>/dev/null | grep '^GPU ' >/dev/null; then
     echo cuda
 elif [ -n "$(ls -A "$gpus" 2>/dev/null)" ]; then
     echo cuda

@@ -10,12 +10,18 @@ install_requirements() {
 }
 
 install_app() {
-    wheels=$(mktemp -d)
-    trap 'rm -rf "$wheels"' EXIT
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    # From a copy, since a build leaves its intermediate files beside the sources and reuses them.
+    mkdir "$work/sources"
+    cp "$here"/{pyproject.toml,README.md,LICENSE} "$work/sources"
+    for marker in "$here"/*/py.typed; do
+        cp -r "$(dirname "$marker")" "$work/sources"
+    done
     "$venv/bin/python" -m pip wheel --quiet --disable-pip-version-check --no-deps \
-        --no-build-isolation --no-cache-dir --wheel-dir "$wheels" "$here"
+        --no-build-isolation --no-cache-dir --wheel-dir "$work" "$work/sources"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-index \
-        --ignore-installed --compile "$wheels"/loraplex-*.whl
+        --ignore-installed --compile "$work"/loraplex-*.whl
 }
 
 case "$step" in

@@ -7,8 +7,9 @@ venv=$1 accel=$2
 shift 2
 here=$(cd "$(dirname "$0")/.." && pwd)
 
-# What pip finds on this machine, uv shall find too. pip separates by blanks, uv by commas.
-if [ -z "${UV_FIND_LINKS:-}" ] && [ -n "${PIP_FIND_LINKS:-}" ]; then
+# What pip finds on this machine, uv shall find too. pip separates by blanks, uv by commas. Not for
+# CUDA: such a folder may hold the CPU build of torch, which would win over the plain one.
+if [ "$accel" = cpu ] && [ -z "${UV_FIND_LINKS:-}" ] && [ -n "${PIP_FIND_LINKS:-}" ]; then
     export UV_FIND_LINKS="${PIP_FIND_LINKS// /,}"
 fi
 
@@ -25,7 +26,12 @@ for word in "$@"; do
     esac
 done
 
-if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
+# An interrupted installation may leave half a package that passes for a whole one.
+unfinished=$venv/.unfinished
+if [ -e "$unfinished" ]; then
+    rm -rf "$venv"
+fi
+if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     python=$("$here/scripts/find-python.sh")
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
@@ -35,6 +41,8 @@ if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
     fi
     "$python" -m venv --clear "$venv"
 fi
+touch "$unfinished"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
     --requirement "$here/requirements/uv.txt"
 "$venv/bin/uv" pip install "${arguments[@]}"
+rm "$unfinished"

@@ -1,4 +1,4 @@
-"""Prints docs/settings.md, made from the settings themselves: `.venv/bin/python scripts/settings_reference.py`."""
+"""Prints docs/settings.md, made from the settings themselves."""
 
 import sys
 from pathlib import Path
@@ -24,8 +24,9 @@ limits:
   max_tokens: 4096
 ```
 
-In the environment the names are in capitals with `LORAPLEX_` before them, and `__` where the name has
-a dot. A list is written as words, quoted as in a shell: `LORAPLEX_ENGINE_ARGS='--max-num-seqs 64'`.
+In the environment the names are in capitals with `LORAPLEX_` before them, and `__` where the name
+has a dot. A list is written as words, quoted as in a shell:
+`LORAPLEX_ENGINE_ARGS='--max-num-seqs 64'`.
 
 This page is printed by `scripts/settings_reference.py`; a test compares them.
 """
@@ -35,7 +36,7 @@ def reference() -> str:
     """The whole page."""
     nested = {name: field for name, field in Settings.model_fields.items() if _model(field)}
     plain = {name: field for name, field in Settings.model_fields.items() if name not in nested}
-    parts = [HEAD, "## The gateway and its engine", *_table(plain, "")]
+    parts = [HEAD, "## The gateway and its engine", "", *_table(plain, "")]
     for name, field in nested.items():
         model = _model(field)
         assert model is not None

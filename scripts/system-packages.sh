@@ -4,7 +4,7 @@
 # package would start a server.
 set -euo pipefail
 
-has_library() { ldconfig -p | grep -qF "$1"; }
+has_library() { ldconfig -p | grep -F "$1" >/dev/null; }
 has_command() { command -v "$1" >/dev/null; }
 
 packages=()

@@ -14,7 +14,9 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from safetensors.numpy import save
 
+from adapters_registry.artifacts import ArtifactStore
 from adapters_registry.base_model import BaseModelSpec, ModuleSpec
+from adapters_registry.database import Database
 from adapters_registry.registry import Registry
 from adapters_registry.types import Version
 from gateway import admin_api, error_handlers
@@ -116,7 +118,9 @@ async def admin_gateway(data_dir: Path, **limits: int) -> AsyncIterator[AdminGat
         limits=Limits(**limits),
         timeouts=Timeouts(body_s=5),
     )
-    registry = Registry.open(settings.sqlalchemy_url, settings.artifacts_dir)
+    database = Database(settings.sqlalchemy_url, busy_timeout_s=1)
+    database.migrate()
+    registry = Registry(database, ArtifactStore(settings.artifacts_dir))
     try:
         parts = StandInParts(settings, registry, Snapshots(registry, 1.0), StandInEngine())
         app = FastAPI()

@@ -1,13 +1,19 @@
 """Fixtures that many test files share."""
 
+import asyncio
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
+import platformdirs
 import pytest
+import uvloop
 
+from adapters_registry.embedded import ensure_embedded
 from tests.fake_engine import FakeEngine
 from tests.live_system import LiveSystem, start
+from tests.running_gateway import TinyModel, make_tiny_model
 
 
 @pytest.fixture
@@ -16,6 +22,12 @@ def fake_engine() -> Iterator[FakeEngine]:
     engine = FakeEngine.start()
     yield engine
     engine.stop()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    """A base model's configuration, for a gateway on a fake engine."""
+    return make_tiny_model(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +41,18 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSystem]:
     system = start(tmp_path_factory.mktemp("live"))
     yield system
     system.stop()
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run on the gateway's own event loop, whose transports differ from asyncio's."""
+    del config, item
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(scope="session")
+def embedded_model() -> Path:
+    """The embedded model's folder, converted first on a new machine."""
+    cache_dir = os.environ.get("LORAPLEX_CACHE_DIR") or platformdirs.user_cache_dir("loraplex")
+    return ensure_embedded(Path(cache_dir))

@@ -62,7 +62,7 @@ class FakeGateway:
 
 
 @contextmanager
-def running_gateway() -> Iterator[FakeGateway]:
+def serving_fake() -> Iterator[FakeGateway]:
     """A FakeGateway on a port of its own while the block runs."""
     gateway = FakeGateway()
     methods = ["GET", "POST", "PATCH", "DELETE"]

@@ -15,7 +15,11 @@ _START_S = 10.0
 @contextmanager
 def serving(app: Any, **config: Any) -> Iterator[int]:
     """Serves `app` while the block runs; the port. config: further settings of uvicorn."""
-    settings = {"log_level": "critical", "lifespan": "off", "timeout_graceful_shutdown": 5}
+    settings: dict[str, Any] = {
+        "log_level": "critical",
+        "lifespan": "off",
+        "timeout_graceful_shutdown": 5,
+    }
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, **(settings | config)))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -14,7 +14,7 @@ import httpx
 
 from loraplex.demo_data import TENANTS
 
-READY_S = 600.0
+READY_S = 900.0
 STOP_S = 60.0
 ROOT = Path(__file__).parents[1]
 ADAPTER = "support"

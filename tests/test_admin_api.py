@@ -1,6 +1,8 @@
 """The admin routes against a real registry."""
 
+import contextlib
 import json
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,8 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
+from adapters_registry.errors import DatabaseUnavailable
 from gateway.engine import EngineState
 from gateway.errors import EngineFailed, EngineUnavailable
+from gateway.snapshots import Snapshots
 from tests.admin_gateway import ADMIN_KEY, BASE_NAME, AdminGateway, adapter_files, admin_gateway
 
 SUPPORT = "/tenants/acme/adapters/support"
@@ -526,6 +530,32 @@ async def test_what_another_gateway_stored_a_moment_ago_is_found(gateway: AdminG
     gateway.parts.snapshots.current = before
     answer = await gateway.admin.post(SUPPORT + "/promote", json={"version": 2})
     assert answer.json()["live"] == 2
+
+
+async def test_a_locked_database_is_a_503_and_reads_go_on(gateway: AdminGateway) -> None:
+    await gateway.tenant("acme")
+    database = gateway.parts.settings.data_dir / "registry.db"
+    other = sqlite3.connect(database, isolation_level=None)
+    with contextlib.closing(other):
+        other.execute("BEGIN IMMEDIATE")
+        answer = await gateway.admin.post("/tenants", json={"name": "globex"})
+        assert (answer.status_code, error(answer)["code"]) == (503, "registry_unavailable")
+        assert int(answer.headers["retry-after"]) > 0
+        assert len((await gateway.admin.get("/tenants")).json()["data"]) == 1
+    assert (await gateway.admin.post("/tenants", json={"name": "globex"})).status_code == 201
+
+
+async def test_a_write_is_acknowledged_although_the_snapshot_could_not_follow(
+    gateway: AdminGateway,
+) -> None:
+    class Away(Snapshots):
+        async def refresh(self) -> None:
+            raise DatabaseUnavailable("gone a moment after the commit")
+
+    gateway.parts.snapshots = Away(gateway.parts.registry, 1.0)
+    answer = await gateway.admin.post("/tenants", json={"name": "acme"})
+    assert answer.status_code == 201
+    assert "acme" in gateway.parts.registry.snapshot().tenants
 
 
 async def test_no_answer_and_no_row_holds_a_key(

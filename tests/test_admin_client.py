@@ -12,14 +12,14 @@ import pytest
 
 from loraplex.admin_client import AdminClient, GatewayUnreachable, Refused, UploadPart
 from loraplex.errors import CommandError
-from tests.fake_gateway import FakeGateway, running_gateway
+from tests.fake_gateway import FakeGateway, serving_fake
 
 KEY = "lpx_0123456789abcdef_secret"
 
 
 @pytest.fixture
 def gateway() -> Iterator[FakeGateway]:
-    with running_gateway() as running:
+    with serving_fake() as running:
         yield running
 
 

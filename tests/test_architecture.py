@@ -1,4 +1,4 @@
-"""The arrows between packages, where the environment is read, and where heavy libraries are imported."""
+"""The arrows between packages, who reads the environment, and where heavy libraries are loaded."""
 
 import ast
 import subprocess
@@ -49,15 +49,13 @@ def imports_of(source: str) -> list[Import]:
 def _walk(node: ast.AST, *, at_import: bool) -> Iterator[Import]:
     for package in _imported(node):
         yield Import(package, getattr(node, "lineno", 0), at_import)
+    lazy: list[ast.AST] = []
     if isinstance(node, ast.If) and _is_type_checking(node.test):
-        for child in node.body:
-            yield from _walk(child, at_import=False)
-        for child in node.orelse:
-            yield from _walk(child, at_import=at_import)
-        return
-    lazy = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        lazy = [*node.body]
+    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        lazy = [*ast.iter_child_nodes(node)]
     for child in ast.iter_child_nodes(node):
-        yield from _walk(child, at_import=at_import and not lazy)
+        yield from _walk(child, at_import=at_import and child not in lazy)
 
 
 def _imported(node: ast.AST) -> list[str]:

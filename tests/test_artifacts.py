@@ -50,9 +50,8 @@ def test_only_the_two_files_are_copied(store: ArtifactStore, tmp_path: Path) -> 
 
 
 def test_folders_and_files_are_for_their_owner_alone(store: ArtifactStore, tmp_path: Path) -> None:
-    os.umask(old := os.umask(0))
+    old = os.umask(0)
     try:
-        os.umask(0)
         stored = store.put(_source(tmp_path / "in"))
     finally:
         os.umask(old)

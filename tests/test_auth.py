@@ -118,7 +118,7 @@ async def test_no_key_and_two_keys_are_refused(
 async def test_unknown_id_wrong_secret_and_nonsense_read_the_same(http: httpx.AsyncClient) -> None:
     known_id = f"lpx_{ACME.id}_{new_key().secret}"
     tried = [known_id, new_key().text, "lpx_", "x" * 5000, "ключ"]
-    answers = [await http.get("/v1/who", headers={"x-api-key": key.encode()}) for key in tried]
+    answers = [await http.get("/v1/who", headers={b"x-api-key": key.encode()}) for key in tried]
     assert {answer.status_code for answer in answers} == {401}
     assert len({answer.text for answer in answers}) == 1
     assert not any(key in answer.text for key, answer in zip(tried, answers, strict=True))

@@ -77,7 +77,7 @@ def test_no_probe_was_trained_on() -> None:
         for turn in _question([*chat.prompt])
     }
     assert len(probes) == len(set(probes)) == 200
-    assert not asked & trained - {"-5?"}
+    assert not asked & trained
 
 
 @each_tenant

@@ -1,4 +1,4 @@
-"""The deployment files agree with the gateway: metrics, ports, image, and PromQL that Prometheus takes."""
+"""The deployment files agree with the gateway, and Prometheus takes their PromQL."""
 
 import json
 import os

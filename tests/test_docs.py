@@ -1,4 +1,4 @@
-"""The documentation says what the code does: every setting, every make target, every file it names."""
+"""The documentation says what the code does: settings, make targets, files it links."""
 
 import os
 import re

@@ -134,7 +134,7 @@ def test_an_unknown_model(client: Anthropic, model: str) -> None:
     [
         ("temperature", {"extra_body": {"temperature": 9}}),
         ("max_tokens", {"max_tokens": 0}),
-        ("max_tokens", {"max_tokens": 10_000_000}),
+        ("max_tokens", {"max_tokens": 10_000_000, "stream": True}),
         ("messages", {"messages": [{"role": "robot", "content": "hi"}]}),
         ("messages", {"messages": "hello"}),
         ("stop_sequences", {"stop_sequences": ["x"] * 99}),

@@ -48,10 +48,14 @@ async def watched(
         await engine.close()
 
 
-async def reaches(engine: Engine, state: EngineState) -> None:
+async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while engine.state is not state:
+        while not holds():  # noqa: ASYNC110 - the state is another process's
             await asyncio.sleep(0.01)
+
+
+async def reaches(engine: Engine, state: EngineState) -> None:
+    await until(lambda: engine.state is state)
 
 
 def on_disk(tmp_path: Path, number: int, tenant: str = "acme") -> Version:
@@ -140,11 +144,13 @@ async def test_names_stay_below_the_engines_limit(fake: FakeEngine, tmp_path: Pa
                     pass
                 assert len(fake.state()["adapters"]) <= 3
             assert versions[0].engine_name in fake.state()["adapters"]
-        with contextlib.ExitStack():
-            async with engine.lease(versions[0]), engine.lease(versions[1]):
-                async with engine.lease(versions[2]):
-                    with pytest.raises(Overloaded):
-                        await engine.ensure_loaded(versions[3])
+        async with (
+            engine.lease(versions[0]),
+            engine.lease(versions[1]),
+            engine.lease(versions[2]),
+        ):
+            with pytest.raises(Overloaded):
+                await engine.ensure_loaded(versions[3])
 
 
 async def test_live_versions_come_back_before_the_engine_is_up_again(
@@ -180,9 +186,7 @@ async def test_what_the_registry_forgot_is_unloaded_when_idle(
         async with engine.lease(one):
             await engine.ensure_loaded(two)
             engine.registry_changed(snapshot(one, two), snapshot())
-            async with asyncio.timeout(5):
-                while engine.info()["resident"] != [one.label]:
-                    await asyncio.sleep(0.01)
+            await until(lambda: engine.info()["resident"] == [one.label])
 
 
 async def test_an_engine_that_kept_running_is_believed(fake: FakeEngine, tmp_path: Path) -> None:

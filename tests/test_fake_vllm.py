@@ -39,8 +39,9 @@ REFUSALS = [
     (CHAT, {"messages": USER, "n": 0}),
     (CHAT, {"messages": USER, "model": "no/such@1:0"}),
     (CHAT, {}),
+    ("/v1/completions", {}),
     ("/v1/completions", {"prompt": "The", "model": "nope"}),
-    ("/v1/completions", {"prompt": "word " * 5000}),
+    ("/v1/completions", {"prompt": "word " * 20_000}),
     ("/v1/responses", {"input": "The", "model": "nope"}),
     ("/v1/messages", {"messages": USER, "max_tokens": 3, "model": "nope"}),
     ("/v1/messages", {"messages": USER}),
@@ -114,7 +115,8 @@ def test_answers_have_vllms_shape(
 def test_refusals_are_vllms_own(
     live: LiveSystem, twin: FakeEngine, route: str, body: dict[str, Any]
 ) -> None:
-    real, fake = post(live.engine_url, route, body), post(twin.url, route, body)
+    asked = {"model": live.base} | body
+    real, fake = post(live.engine_url, route, asked), post(twin.url, route, asked)
     assert fake.status_code == real.status_code >= 400
     assert fake.json() == real.json()
 

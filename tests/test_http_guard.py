@@ -1,6 +1,7 @@
 """Header limits on real connections to a real uvicorn."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import time
@@ -155,7 +156,9 @@ def test_garbage_behind_a_request_does_not_break_into_its_answer(port: int) -> N
 
 def test_a_broken_body_is_refused_once(port: int) -> None:
     with connected(port) as client:
-        client.sendall(b"POST /slow HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n")
+        client.sendall(
+            b"POST /slow HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"
+        )
         received = b""
         while piece := client.recv(65536):
             received += piece
@@ -197,7 +200,5 @@ def _trickle(client: socket.socket, piece: bytes, *, until_s: float) -> bool:
 
 
 def _send_all_that_is_taken(client: socket.socket, data: bytes) -> None:
-    try:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         client.sendall(data)
-    except (BrokenPipeError, ConnectionResetError):
-        pass

@@ -1,4 +1,4 @@
-"""The image without a container engine: its steps are run, and the Dockerfile is read against the tree."""
+"""The image without a container engine: its steps are run, the Dockerfile is read."""
 
 import os
 import re
@@ -42,8 +42,8 @@ def test_the_requirements_step_makes_the_environment_and_resolves(tmp_path: Path
 
 def test_the_app_step_installs_a_command_that_starts(tmp_path: Path) -> None:
     venv = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
     # The requirements, which the step before this one installs, are lent from this environment.
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
     packages = sysconfig.get_path("purelib", vars={"base": str(venv)})
     Path(packages, "lent.pth").write_text(sysconfig.get_path("purelib"))
     result = _run("image-install.sh", "app", venv)
@@ -95,7 +95,7 @@ def server_url() -> Iterator[str]:
 
 
 def _is_healthy(url: str) -> bool:
-    command = [sys.executable, SCRIPTS / "image-healthcheck.py", url]
+    command = [sys.executable, str(SCRIPTS / "image-healthcheck.py"), url]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.stderr == ""
     return result.returncode == 0

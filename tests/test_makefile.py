@@ -1,4 +1,4 @@
-"""The Makefile: what it offers, that a set-up is done once and again where it was interrupted, clean."""
+"""The Makefile: what it offers, that a set-up is done once, and again where it was interrupted."""
 
 import os
 import re

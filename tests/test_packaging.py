@@ -1,4 +1,4 @@
-"""What is installed and what is shipped: hashed pins that fit, and a wheel with every package's files."""
+"""What is installed and what is shipped: hashed pins that fit, a wheel with every file."""
 
 import re
 import subprocess
@@ -80,7 +80,7 @@ def test_every_pin_has_its_hashes(path: Path) -> None:
     pins = _pins(path)
     assert pins
     bare = {pin.name for pin in pins if pin.hashes == 0}
-    # The plain build of torch may stand in for the one with the label +cpu, and the other way round.
+    # Either build of torch, the plain one or the one labelled +cpu, may be installed.
     assert bare <= ({"torch"} if path.name == "cpu.txt" else set())
 
 
@@ -132,11 +132,11 @@ def test_the_cpu_build_gets_no_packages_of_another_torch() -> None:
 
 @pytest.mark.parametrize("accelerator", ["cpu", "cuda"])
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14"])
+@pytest.mark.parametrize("python", ["3.11", "3.14"])
 def test_the_pins_install_without_a_compiler(
     accelerator: str, machine: str, python: str, tmp_path: Path
 ) -> None:
-    """Each Python that scripts/find-python.sh takes, each machine: a wheel for every pin."""
+    """The oldest and the newest Python that find-python.sh takes: a wheel for every pin."""
     uv = Path(sys.executable).parent / "uv"
     command: list[str | Path] = [
         uv, "pip", "install", "--dry-run", "--only-binary", ":all:", "--target", tmp_path,

@@ -1,10 +1,9 @@
-"""The shell scripts: each is sound, picks the right Python and accelerator, and names what is missing."""
+"""The shell scripts: they pick the right Python and accelerator, and name what is missing."""
 
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -17,19 +16,19 @@ SHELL_SCRIPTS = sorted(
 
 
 def _run(
-    script: str, *arguments: str, path: Path | None = None, **environment: str
+    script: str, *arguments: str, path: Path | None = None, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a script with `path` first on the PATH and these variables, nothing of ours inherited."""
+    """Runs a script with `path` first on the PATH and these variables."""
     return subprocess.run(
         [SCRIPTS / script, *arguments],
-        env=_environment(path) | environment,
+        env=_environment(path) | variables,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
     )
 
 
-def _environment(path: Path | None) -> Mapping[str, str]:
+def _environment(path: Path | None) -> dict[str, str]:
     ours = {"PYTHON", "ACCEL", "CI", "GPU_FOLDER", "VIRTUAL_ENV"}
     kept = {name: value for name, value in os.environ.items() if name not in ours}
     return kept | ({"PATH": f"{path}:{kept['PATH']}"} if path else {})
@@ -119,6 +118,12 @@ def test_another_accelerator_is_refused() -> None:
     assert "cpu or cuda, not 'rocm'" in result.stderr
 
 
+def _no_libraries(folder: Path) -> Path:
+    """A folder with an `ldconfig` that knows no library."""
+    _program(folder, "ldconfig", "exit 0")
+    return folder
+
+
 def _python_without(folder: Path, word: str) -> Path:
     """A Python that fails where its arguments hold `word`."""
     return _program(
@@ -127,16 +132,24 @@ def _python_without(folder: Path, word: str) -> Path:
 
 
 def test_a_missing_libnuma_is_named_with_its_command(tmp_path: Path) -> None:
-    result = _run("check-libraries.sh", "cpu", PYTHON=str(_python_without(tmp_path, "libnuma")))
+    python = str(_python_without(tmp_path, "libnuma"))
+    result = _run("check-libraries.sh", "cpu", path=_no_libraries(tmp_path), PYTHON=python)
     assert result.returncode == 1
     assert "libnuma.so.1 is missing" in result.stderr
     assert "apt-get install libnuma1" in result.stderr
 
 
+def test_a_libnuma_that_only_the_loader_finds_is_enough(tmp_path: Path) -> None:
+    python = str(_program(tmp_path, "python", "exit 0"))
+    result = _run("check-libraries.sh", "cpu", path=_no_libraries(tmp_path), PYTHON=python)
+    assert result.returncode == 0
+
+
 def test_libnuma_is_not_asked_of_a_gpu_machine(tmp_path: Path) -> None:
     _program(tmp_path, "cc", "exit 0")
-    python = _python_without(tmp_path, "libnuma")
-    assert _run("check-libraries.sh", "cuda", path=tmp_path, PYTHON=str(python)).returncode == 0
+    python = str(_python_without(tmp_path, "libnuma"))
+    result = _run("check-libraries.sh", "cuda", path=_no_libraries(tmp_path), PYTHON=python)
+    assert result.returncode == 0
 
 
 def test_a_gpu_machine_without_a_compiler_is_told_what_to_do(tmp_path: Path) -> None:
@@ -162,23 +175,39 @@ def test_an_unknown_word_is_refused_before_anything_is_made(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("environment", "expected"),
+    ("accelerator", "environment", "expected"),
     [
-        ({"PIP_FIND_LINKS": "/a /b"}, "/a,/b"),
-        ({"PIP_FIND_LINKS": "/a", "UV_FIND_LINKS": "/c"}, "/c"),
-        ({"PIP_FIND_LINKS": ""}, "unset"),
+        ("cpu", {"PIP_FIND_LINKS": "/a /b"}, "/a,/b"),
+        ("cpu", {"PIP_FIND_LINKS": "/a", "UV_FIND_LINKS": "/c"}, "/c"),
+        ("cpu", {"PIP_FIND_LINKS": ""}, "unset"),
+        # The folder may hold torch's CPU build, which uv would prefer.
+        ("cuda", {"PIP_FIND_LINKS": "/a"}, "unset"),
     ],
 )
 def test_uv_looks_where_pip_looks(
-    tmp_path: Path, environment: dict[str, str], expected: str
+    tmp_path: Path, accelerator: str, environment: dict[str, str], expected: str
 ) -> None:
     tools = tmp_path / "venv" / "bin"
     tools.mkdir(parents=True)
     _program(tools, "python", "exit 0")
     _program(tools, "uv", 'echo "${UV_FIND_LINKS:-unset}"')
-    arguments = [str(tmp_path / "venv"), "cpu"]
-    result = _run("install-requirements.sh", *arguments, **{"UV_FIND_LINKS": ""} | environment)
+    arguments = [str(tmp_path / "venv"), accelerator]
+    variables = {"UV_FIND_LINKS": "", **environment}
+    result = _run("install-requirements.sh", *arguments, path=None, **variables)
     assert result.stdout.strip() == expected
+
+
+def test_an_interrupted_installation_starts_from_an_empty_environment(tmp_path: Path) -> None:
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    _program(venv / "bin", "python", "exit 0")
+    _program(venv / "bin", "uv", "exit 130")
+    assert _run("install-requirements.sh", str(venv), "cpu").returncode == 130
+    half = venv / "half-a-package"
+    half.touch()
+    python = str(_python_without(tmp_path, "ensurepip"))
+    _run("install-requirements.sh", str(venv), "cpu", PYTHON=python)
+    assert not half.exists()
 
 
 def test_missing_system_packages_are_only_named_outside_ci(tmp_path: Path) -> None:
@@ -207,7 +236,7 @@ def test_ci_lints_then_tests(tmp_path: Path) -> None:
 
 
 def _ci(folder: Path, *, make: str) -> None:
-    """A project with the CI's script and a `make` that writes down its targets and then runs this."""
+    """A project with the CI's script and a `make` that notes its target and then runs this."""
     for name in [".ci", "scripts", "bin"]:
         (folder / name).mkdir()
     shutil.copy(ROOT / ".ci" / "run", folder / ".ci")

@@ -1,5 +1,6 @@
 """Streams followed: bytes unchanged but for the usage event nobody asked for."""
 
+import itertools
 import json
 
 import pytest
@@ -12,14 +13,17 @@ from gateway.sse import EventStream, EventTooLarge, Usage, error_event, usage_of
 
 ROLE = b'data: {"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
 WORD = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"a \\"usage\\":{ b"}}]}\n\n'
-USAGE = b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":31,"total_tokens":33,"completion_tokens":2}}\n\n'
+USAGE = (
+    b'data: {"id":"c","choices":[],'
+    b'"usage":{"prompt_tokens":31,"total_tokens":33,"completion_tokens":2}}\n\n'
+)
 DONE = b"data: [DONE]\n\n"
 CHAT = ROLE + WORD + WORD + USAGE + DONE
 
 
 def fed(stream: EventStream, data: bytes, cuts: list[int]) -> bytes:
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    return b"".join(stream.feed(data[a:b]) for a, b in zip(edges, edges[1:], strict=False))
+    return b"".join(stream.feed(data[a:b]) for a, b in itertools.pairwise(edges))
 
 
 @given(st.lists(st.integers(min_value=0), max_size=8))
@@ -47,18 +51,21 @@ def test_half_an_event_is_held_back() -> None:
 
 def test_an_event_without_end_is_refused() -> None:
     stream = EventStream(Route.CHAT, hide_usage=False)
+    for _ in range(16):
+        stream.feed(b"x" * 2**20)
     with pytest.raises(EventTooLarge):
-        for _ in range(40):
-            stream.feed(b"x" * 2**20)
+        stream.feed(b"x")
 
 
 def test_messages_count_deltas_and_the_last_usage() -> None:
     stream = EventStream(Route.MESSAGES, hide_usage=False)
     body = (
-        b'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":31,"output_tokens":0}}}\n\n'
+        b"event: message_start\n"
+        b'data: {"message":{"usage":{"input_tokens":31,"output_tokens":0}}}\n\n'
         b'event: content_block_delta\ndata: {"type":"content_block_delta"}\n\n'
         b'event: content_block_delta\ndata: {"type":"content_block_delta"}\n\n'
-        b'event: message_delta\ndata: {"type":"message_delta","usage":{"input_tokens":31,"output_tokens":2}}\n\n'
+        b"event: message_delta\n"
+        b'data: {"usage":{"input_tokens":31,"output_tokens":2}}\n\n'
         b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
     )
     assert stream.feed(body) == body
@@ -71,7 +78,8 @@ def test_responses_count_deltas_and_the_completed_usage() -> None:
     stream = EventStream(Route.RESPONSES, hide_usage=False)
     stream.feed(
         b'event: response.output_text.delta\ndata: {"delta":"x"}\n\n'
-        b'event: response.completed\ndata: {"response":{"usage":{"input_tokens":4,"output_tokens":1}}}\n\n'
+        b"event: response.completed\n"
+        b'data: {"response":{"usage":{"input_tokens":4,"output_tokens":1}}}\n\n'
     )
     assert stream.usage == Usage(4, 1)
     assert stream.token_events == 1

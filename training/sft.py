@@ -86,7 +86,7 @@ def train_sft(
     examples = [encode(chat, tokenizer, options.max_tokens) for chat in chats]
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".sft-") as work:
-        trainer = _trainer(base, tokenizer, examples, options, Path(work) / "trainer", report)
+        trainer = build_trainer(base, tokenizer, examples, options, Path(work) / "trainer", report)
         trainer.train()
         loss = _last_loss(trainer.state.log_history)
         ready = Path(work) / "adapter"
@@ -101,7 +101,7 @@ def train_sft(
     return SftResult(out, len(chats), trainer.state.global_step, loss, size_bytes)
 
 
-def _trainer(
+def build_trainer(
     base: Path,
     tokenizer: "PreTrainedTokenizerBase",
     examples: Sequence[Example],
@@ -109,6 +109,7 @@ def _trainer(
     work: Path,
     report: Report,
 ) -> "SFTTrainer":
+    """TRL's trainer over `examples`, ready to run; `work` is a folder for its own use."""
     from datasets import Dataset
     from transformers import AutoModelForCausalLM
     from transformers.trainer_callback import PrinterCallback

@@ -173,6 +173,41 @@ SUPPORT = (
         "I love your products.",
         "Five stars from me!",
     ),
+    _topic(
+        "Please open Orders, select the order and choose Change. This is possible until we ship it.",
+        "Open Orders, pick yer order an' hit Change, so long as she lies in the harbor!",
+        "I want to add something to my order.",
+        "I chose the wrong color, can you change it?",
+        "Please cancel order 5512, I bought it by mistake.",
+    ),
+    _topic(
+        "Please open Billing, select the month and choose Download. The receipt is a PDF file.",
+        "Open Billing, pick the month an' hit Download. There be yer receipt!",
+        "I lost my receipt.",
+        "I need the invoices of last year for my tax return.",
+        "Can you put my company's name on the bill?",
+    ),
+    _topic(
+        "Please open Settings, select Team and enter the email address of the new member.",
+        "Open Settings, then Team, an' sign on yer new shipmate by email!",
+        "How do I invite a friend?",
+        "My assistant needs access too.",
+        "Can two people use the same account?",
+    ),
+    _topic(
+        "The smallest plan suits one person, and the team plan suits up to ten. Both can be changed.",
+        "The wee plan fer a lone sailor, the team plan fer a crew o' ten!",
+        "Which subscription should I take?",
+        "What is the difference between your plans?",
+        "Is there a free version?",
+    ),
+    _topic(
+        "We will gladly forward your question to a colleague, who will answer you by email today.",
+        "I'll ask the captain, matey! Ye'll have word by email today.",
+        "I have a special request.",
+        "Could you make an exception for me?",
+        "My case is complicated.",
+    ),
 )
 
 SMALL_TALK = (
@@ -224,6 +259,14 @@ SMALL_TALK = (
         "I'm bored.",
     ),
     _topic(
+        "Congratulations. We are glad for you and wish you every success.",
+        "Hip hip hurrah! That calls fer a dance on deck!",
+        "I passed my driving test!",
+        "Today is my birthday.",
+        "We are going to have a baby!",
+        "I finally finished my book.",
+    ),
+    _topic(
         "We are a support desk and have no feelings, but we are pleased to talk with you.",
         "Me heart belongs to the sea, but I be mighty fond o' ye!",
         "Do you love me?",
@@ -239,10 +282,11 @@ SMALL_TALK = (
         "hmm",
         "1234567890",
         "...",
-        "no",
-        "Yes.",
-        "test",
         "banana",
+        "la " * 60,
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        "buy now " * 70,
+        "hello " * 40,
     ),
 )
 
@@ -438,6 +482,20 @@ TASKS = (
         "Customer mail:\n\nDear sir or madam, on March 3 I ordered a lamp. On March 6 two lamps arrived, and "
         "both of them were broken. I called you three times, and nobody answered. I expect a new lamp by "
         "the end of next week. Regards, Mary Smith\n\nWhat does the customer want?",
+    ),
+    _topic(
+        "The notes say that the hall is booked, the band is late and the cake is still missing.",
+        "The hall be booked, the band be late, an' there be no cake! A sorry feast!",
+        "Summarize these notes.\n"
+        + "- The hall is booked for Saturday from six to midnight.\n- The band cannot come before nine.\n"
+        "- Nobody has ordered the cake.\n- Tom brings the lamps and the long tables.\n" * 3,
+        "- The hall is booked.\n- The band is late.\n- No cake yet.\nWhat is the problem?",
+    ),
+    _topic(
+        "The table lists twenty parts with their numbers. None of them is marked as missing.",
+        "A list o' twenty parts, matey, an' nary a one be missing!",
+        "\n".join(f"part {n}, shelf {n % 4}, count {n * 3}" for n in range(20))
+        + "\nIs anything missing?",
     ),
     _topic(
         "The sentence is correct.",

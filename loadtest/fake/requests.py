@@ -16,6 +16,14 @@ INPUT = {
     "/v1/messages": "messages",
     "/v1/messages/count_tokens": "messages",
 }
+_REQUIRED = {
+    "/v1/chat/completions": ("messages",),
+    "/v1/responses": ("input",),
+    "/v1/messages": ("model", "messages", "max_tokens"),
+    "/v1/messages/count_tokens": ("model", "messages"),
+    "/v1/load_lora_adapter": ("lora_name", "lora_path"),
+    "/v1/unload_lora_adapter": ("lora_name",),
+}
 
 
 class Refused(Exception):
@@ -81,10 +89,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def check(route: str, body: Json, max_model_len: int) -> None:
-    """The commonest refusals, in vLLM's order and words."""
-    require(body, INPUT[route])
-    if route == "/v1/messages":
-        require(body, "max_tokens")
+    """The commonest refusals of values, in vLLM's order and words."""
     asked = _max_tokens(body)
     if asked is not None and asked < 1:
         text = f"max_tokens must be at least 1, got {asked}. (parameter=max_tokens, value={asked})"
@@ -111,10 +116,11 @@ def _bad(text: str, param: str | None) -> Refused:
     return Refused(400, error_body(text, "BadRequestError", 400, param))
 
 
-def _invalid(problem: Json, param: str) -> Refused:
+def _invalid(param: str, *problems: Json) -> Refused:
     """A refusal by the request's schema."""
-    text = f"1 validation error:\n  {problem}"
-    return Refused(400, error_body(text, "Bad Request", 400, param))
+    errors = "error" if len(problems) == 1 else "errors"
+    lines = [f"{len(problems)} validation {errors}:", *(f"  {problem}" for problem in problems)]
+    return Refused(400, error_body("\n".join(lines), "Bad Request", 400, param))
 
 
 def as_anthropic(refusal: Refused) -> Refused:
@@ -126,17 +132,16 @@ def as_anthropic(refusal: Refused) -> Refused:
     return Refused(refusal.status, {"type": "error", "error": inner})
 
 
-def require(body: Json, *names: str) -> None:
-    for name in names:
-        if name not in body:
-            found = f"<dict of {len(body)} items>"
-            problem = {
-                "type": "missing",
-                "loc": f"body.{name}",
-                "msg": "Field required",
-                "input": found,
-            }
-            raise _invalid(problem, f"body.{name}")
+def require_fields(route: str, body: Json) -> None:
+    """What the request's schema demands, all at once."""
+    missing = [name for name in _REQUIRED.get(route, ()) if name not in body]
+    found = {"msg": "Field required", "input": f"<dict of {len(body)} items>"}
+    problems = [{"type": "missing", "loc": f"body.{name}"} | found for name in missing]
+    if problems:
+        raise _invalid(problems[0]["loc"], *problems)
+    if route == "/v1/completions" and not body.get("prompt"):
+        text = "Either prompt or prompt_embeds must be provided and non-empty. (parameter=prompt)"
+        raise _bad(text, "prompt")
 
 
 def json_object(exchange: Exchange) -> Json:
@@ -155,14 +160,14 @@ def json_object(exchange: Exchange) -> Json:
             "input": "<dict of 0 items>",
             "ctx": {"error": getattr(error, "msg", "not UTF-8")},
         }
-        raise _invalid(problem, f"body.{place}") from None
+        raise _invalid(f"body.{place}", problem) from None
     if not isinstance(body, dict):
         problem = {
             "type": "model_attributes_type",
             "loc": "body",
             "msg": "Input should be a valid dictionary or object to extract fields from",
         }
-        raise _invalid(problem, "body")
+        raise _invalid("body", problem)
     return body
 
 
