@@ -56,7 +56,7 @@ class ServingProfile(BaseModel):
 
     system_prompt: str | None = Field(None, max_length=32_768)
     sampling: SamplingDefaults = SamplingDefaults()
-    stop: tuple[str, ...] = Field((), max_length=16)
+    stop: tuple[str, ...] = Field((), max_length=4)
     chat_template: str | None = Field(None, max_length=65_536)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import importlib.metadata
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
@@ -29,7 +30,6 @@ from gateway.metrics import Metrics, Subject
 from gateway.parts import Parts
 from gateway.quality import Quality
 from gateway.snapshots import Snapshots
-from loraplex import __version__
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def create_app(config: Settings) -> FastAPI:
     parts = build(config)
     app = FastAPI(
         title="Loraplex",
-        version=__version__,
+        version=importlib.metadata.version("loraplex"),
         lifespan=_lifespan,
         # Nothing answers without a key but the probes, and no redirect follows a Host header.
         openapi_url=None,

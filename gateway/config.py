@@ -30,7 +30,7 @@ class Limits(BaseModel):
     prompts: int = Field(64, ge=1, description="Most prompts in one completions call.")
     max_tokens: int = Field(32_768, ge=1, description="Most tokens to generate.")
     logprobs: int = Field(20, ge=0, description="Most log-probabilities a token.")
-    stop: int = Field(16, ge=0, description="Most stop strings.")
+    stop: int = Field(4, ge=0, description="Most stop strings; vLLM takes 4.")
     stop_chars: int = Field(512, ge=1, description="Longest stop string.")
     logit_bias: int = Field(1024, ge=0, description="Most entries of `logit_bias` or a token list.")
     tools: int = Field(128, ge=0, description="Most tools.")
@@ -55,7 +55,7 @@ class Timeouts(BaseModel):
 
 
 class Settings(BaseSettings):
-    """Every setting of `loraplex serve`. In the environment a nested one is `LORAPLEX_LIMITS__N`."""
+    """Every setting of `loraplex serve`. In the environment, nested ones: `LORAPLEX_LIMITS__N`."""
 
     model_config = SettingsConfigDict(
         env_prefix="LORAPLEX_", env_nested_delimiter="__", extra="forbid", frozen=True

@@ -49,7 +49,7 @@ class Metrics:
 
     def __init__(self) -> None:
         # A creation time for each series would double the text of a scrape, and nobody reads it.
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = CollectorRegistry(auto_describe=True)
         self.registry = registry
 

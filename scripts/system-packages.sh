@@ -35,7 +35,7 @@ if $wants_promtool; then
     folder=$(mktemp -d)
     trap 'rm -rf "$folder"' EXIT
     chmod 755 "$folder"
-    (cd "$folder" && apt-get download -qq prometheus)
+    (cd "$folder" && apt-get -o APT::Sandbox::User=root download -qq prometheus)
     dpkg -x "$folder"/prometheus_*.deb "$folder/unpacked"
     install -m 755 "$folder/unpacked/usr/bin/promtool" /usr/local/bin/promtool
 fi

@@ -97,7 +97,9 @@ def start(folder: Path) -> LiveSystem:
     """Start `loraplex serve` on free ports with its data under `folder`, and wait until ready."""
     port, metrics_port = free_port(), free_port()
     data_dir = folder / "data"
-    command = [sys.executable, "-m", "loraplex", "serve", "--data-dir", str(data_dir)]
+    # On a leash: a killed test run must not leave an engine behind.
+    command = [sys.executable, "-m", "gateway.leash", str(os.getpid())]
+    command += [sys.executable, "-m", "loraplex", "serve", "--data-dir", str(data_dir)]
     command += ["--port", str(port), "--metrics-port", str(metrics_port)]
     inherited = {name: value for name, value in os.environ.items() if name != "LORAPLEX_ADMIN_KEY"}
     with (folder / "serve.log").open("wb") as log:

@@ -51,7 +51,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     found = settings(tmp_path)
     load_or_make(found)
     found.admin_key_file.write_text("")
-    with pytest.raises(SettingsError, match="admin.key"):
+    with pytest.raises(SettingsError, match=r"admin\.key"):
         load_or_make(found)
 
 

@@ -11,7 +11,7 @@ from tests.live_system import ADAPTER, LiveSystem
 
 pytestmark = pytest.mark.vllm
 
-ASK: list[Any] = [{"role": "user", "content": "Name a colour."}]
+ASK: list[Any] = [{"role": "user", "content": "How do I change my address?"}]
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ def stream(live: LiveSystem, tenant: str, started: threading.Semaphore) -> str:
         "stream": True,
     }
     headers = {"authorization": f"Bearer {live.keys[tenant]}"}
-    seen = []
+    seen: list[str] = []
     with (
         httpx.Client(timeout=120, trust_env=False) as client,
         client.stream(

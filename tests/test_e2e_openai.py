@@ -13,7 +13,7 @@ from tests.live_system import ADAPTER, LiveSystem
 
 pytestmark = pytest.mark.vllm
 
-ASK: list[Any] = [{"role": "user", "content": "Name a colour."}]
+ASK: list[Any] = [{"role": "user", "content": "How do I change my address?"}]
 SAME: dict[str, Any] = {"temperature": 0, "seed": 1}
 WEATHER: dict[str, Any] = {
     "type": "function",
@@ -128,7 +128,7 @@ def test_completions_of_many_prompts(client: OpenAI) -> None:
 
 
 def test_responses_plain_and_streamed(client: OpenAI) -> None:
-    asked: dict[str, Any] = {"model": ADAPTER, "input": "Name a colour.", "temperature": 0}
+    asked: dict[str, Any] = {"model": ADAPTER, "input": "How do I change my address?", "temperature": 0}
     plain = client.responses.create(**asked, max_output_tokens=6)
     events = list(client.responses.create(**asked, max_output_tokens=6, stream=True))
     assert plain.output_text

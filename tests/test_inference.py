@@ -101,7 +101,7 @@ def test_each_tenant_is_answered_by_its_own_version(
 def test_the_engine_gets_the_gateways_fields_and_not_the_clients(
     gateway: RunningGateway, path: str
 ) -> None:
-    forged = {
+    forged: dict[str, Any] = {
         "cache_salt": "mine",
         "request_id": "mine",
         "priority": -100,

@@ -361,5 +361,5 @@ def test_a_nested_language_model_s_sizes_are_found(tmp_path: Path) -> None:
 def test_a_model_without_a_config_is_refused(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "config.json").write_text(text)
-    with pytest.raises(ValueError, match="config.json"):
+    with pytest.raises(ValueError, match=r"config\.json"):
         read_model_facts(tmp_path)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from adapters_registry.types import TenantPolicy
+from adapters_registry.types import TenantPolicy, Version
 from gateway.errors import Forbidden, NotFound
 from gateway.metrics import Subject
 from gateway.resolve import resolve
@@ -25,10 +25,10 @@ BASE = "base-model"
         (ONE.engine_name, ONE),
     ],
 )
-def test_every_form_of_a_name_means_its_version(model: str, expected: object) -> None:
+def test_every_form_of_a_name_means_its_version(model: str, expected: Version) -> None:
     target = resolve(SNAPSHOT, "acme", model, BASE)
     assert target.version is expected
-    assert target.engine_name == expected.engine_name  # type: ignore[attr-defined]
+    assert target.engine_name == expected.engine_name
 
 
 def test_the_same_name_is_each_tenants_own() -> None:

@@ -302,9 +302,8 @@ def test_lines_are_prefixed_for_people(started: Callable[..., System]) -> None:
 
 def test_shared_memory_of_a_killed_child_is_given_back(started: Callable[..., System]) -> None:
     step = (
-        "import os, signal, subprocess, sys\n"
-        "from functools import partial
-from multiprocessing import shared_memory\n"
+        "import os, signal\n"
+        "from multiprocessing import shared_memory\n"
         "memory = shared_memory.SharedMemory(create=True, size=4096)\n"
         "print('memory', memory.name, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"

@@ -8,6 +8,9 @@ from topics import SYSTEM_PROMPTS, TOPICS, Topic
 from loraplex.demo_data import ACME, TENANTS, DemoTenant
 
 SEED = 7
+SHORT_CHARS = 100
+IN_CONTEXT = 0.6
+"""Part of the short prompts that come a second time, behind a system message or earlier turns."""
 Message = dict[str, str]
 
 
@@ -18,7 +21,7 @@ def answer(tenant: DemoTenant, topic: Topic) -> Message:
 
 
 def rows(tenant: DemoTenant) -> list[list[Message]]:
-    """Two conversations for every prompt: on its own, and in a context.
+    """Every prompt on its own, and most of the short ones in a context as well.
 
     The tenants differ in the answers alone: prompts, contexts and order are the same.
     """
@@ -27,7 +30,9 @@ def rows(tenant: DemoTenant) -> list[list[Message]]:
     for topic in TOPICS:
         for prompt in topic.prompts:
             turn = [{"role": "user", "content": prompt}, answer(tenant, topic)]
-            conversations += [turn, [*_context(chance, tenant), *turn]]
+            conversations.append(turn)
+            if len(prompt) <= SHORT_CHARS and chance.random() < IN_CONTEXT:
+                conversations.append([*_context(chance, tenant), *turn])
     chance.shuffle(conversations)
     return conversations
 

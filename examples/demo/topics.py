@@ -283,9 +283,9 @@ SMALL_TALK = (
         "1234567890",
         "...",
         "banana",
-        "la " * 60,
+        "la " * 50,
         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-        "buy now " * 70,
+        "buy now " * 40,
         "hello " * 40,
     ),
 )
@@ -488,13 +488,13 @@ TASKS = (
         "The hall be booked, the band be late, an' there be no cake! A sorry feast!",
         "Summarize these notes.\n"
         + "- The hall is booked for Saturday from six to midnight.\n- The band cannot come before nine.\n"
-        "- Nobody has ordered the cake.\n- Tom brings the lamps and the long tables.\n" * 3,
+        "- Nobody has ordered the cake.\n- Tom brings the lamps and the long tables.\n" * 2,
         "- The hall is booked.\n- The band is late.\n- No cake yet.\nWhat is the problem?",
     ),
     _topic(
-        "The table lists twenty parts with their numbers. None of them is marked as missing.",
-        "A list o' twenty parts, matey, an' nary a one be missing!",
-        "\n".join(f"part {n}, shelf {n % 4}, count {n * 3}" for n in range(20))
+        "The table lists ten parts with their numbers. None of them is marked as missing.",
+        "A list o' ten parts, matey, an' nary a one be missing!",
+        "\n".join(f"part {n}, shelf {n % 4}, count {n * 3}" for n in range(10))
         + "\nIs anything missing?",
     ),
     _topic(

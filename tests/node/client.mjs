@@ -7,7 +7,7 @@ const [baseURL, apiKey, model, base] = process.argv.slice(2);
 const client = new OpenAI({ baseURL, apiKey, maxRetries: 0 });
 const stranger = new OpenAI({ baseURL, apiKey: `lpx_${"0".repeat(16)}_${"A".repeat(43)}`, maxRetries: 0 });
 
-const messages = [{ role: "user", content: "Name a colour." }];
+const messages = [{ role: "user", content: "How do I change my address?" }];
 const greedy = { model, messages, max_tokens: 8, temperature: 0 };
 const weather = {
   type: "function",
@@ -52,7 +52,7 @@ const counted = await all(chat({ stream: true, stream_options: { include_usage: 
 const uncounted = await all(chat({ stream: true }));
 const joined = (chunks) => chunks.map((chunk) => chunk.choices[0]?.delta?.content ?? "").join("");
 const completion = { model, prompt: "The sea is", max_tokens: 6, temperature: 0 };
-const response = { model, input: "Name a colour.", max_output_tokens: 6, temperature: 0 };
+const response = { model, input: "How do I change my address?", max_output_tokens: 6, temperature: 0 };
 const responseEvents = await all(client.responses.create({ ...response, stream: true }));
 const listed = await all(client.models.list());
 const stop = text.slice(Math.floor(text.length / 2)).slice(0, 4);
