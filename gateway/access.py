@@ -94,12 +94,14 @@ class AccessLog:
 
     def _end(self, record: RequestRecord, scope: Scope) -> None:
         duration_s = record.elapsed_s()
+        # The template, not the path: a path may hold anything.
+        record.path_template = getattr(scope.get("route"), "path", None)
         if record.route is not None:
             self._count(record, record.route, duration_s)
-        elif scope["path"].startswith("/admin/"):
-            self._metrics.admin_requests.labels(record.method, str(record.status)).inc()
-        route = scope.get("route")
-        record.path_template = getattr(route, "path", None)
+        else:
+            self._metrics.other_requests.labels(
+                record.method, record.path_template or "", str(record.status)
+            ).inc()
         quiet = record.path_template in ("/livez", "/readyz")
         _log.log(
             logging.DEBUG if quiet else logging.INFO,
@@ -126,7 +128,6 @@ def _fields(record: RequestRecord, duration_s: float) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "request_id": record.request_id,
         "method": record.method,
-        # The template, not the path: a path may hold anything.
         "path": record.path_template,
         "status": record.sent_status,
         "outcome": record.outcome,

@@ -198,7 +198,7 @@ class Engine:
 
     def _require_up(self) -> None:
         if self.state is not EngineState.UP:
-            raise EngineUnavailable(f"The engine is not ready: {self.reason}.", retry_after_s=5)
+            raise EngineUnavailable("The engine is not ready; try again.", retry_after_s=5)
 
     async def _probe(self) -> UpstreamError | None:
         try:

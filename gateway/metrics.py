@@ -95,8 +95,10 @@ class Metrics:
             "Tokens generated; estimated: counted from what was delivered of a broken-off call.",
             (*_CALL, "estimated"),
         )
-        self.admin_requests = counter(
-            "admin_requests_total", "Requests to the admin API that ended.", ("method", "status")
+        self.other_requests = counter(
+            "other_requests_total",
+            "Requests that ended on all other routes, by the route's template.",
+            ("method", "path", "status"),
         )
         self.loads = counter(
             "adapter_loads_total",

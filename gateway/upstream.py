@@ -12,6 +12,7 @@ learns that nobody listens any more.
 """
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from typing import Self, cast
@@ -355,7 +356,8 @@ class Upstream:
         except TimeoutError:
             raise CannotConnect("the engine takes no connection in time") from None
         except OSError as error:
-            raise CannotConnect(f"the engine takes no connection: {error.strerror}") from None
+            reason = os.strerror(error.errno) if error.errno else "unreachable"
+            raise CannotConnect(f"the engine takes no connection: {reason}") from None
         self._all.add(connection)
         return connection
 

@@ -170,7 +170,8 @@ class Tour:
                 raise CommandError("the metrics do not show both tenants' requests")
             time.sleep(0.2)
         for line in lines:
-            self.view.detail(line)
+            # The space is allowed there, and lets a line break between labels.
+            self.view.detail(line.replace(",", ", "))
 
     def _metrics(self) -> list[str]:
         """The lines of each tenant's adapter; none while one is missing."""

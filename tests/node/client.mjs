@@ -22,12 +22,8 @@ const weather = {
     },
   },
 };
-const colour = {
-  type: "object",
-  properties: { colour: { enum: ["red", "blue"] } },
-  required: ["colour"],
-  additionalProperties: false,
-};
+// Not an object: a schema lets white space through, and an adapter this small may write only that.
+const colour = { enum: ["red", "blue"] };
 
 const chat = (fields) => client.chat.completions.create({ ...greedy, ...fields });
 
