@@ -6,24 +6,28 @@ the adapter's revision and the registry's revision. Calls block: from async code
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from adapters_registry import moves, rows
 from adapters_registry.artifacts import ArtifactStore, StoredArtifact
 from adapters_registry.base_model import BaseModelSpec
+from adapters_registry.change import (
+    Change,
+    find_adapter,
+    find_living,
+    find_or_make_adapter,
+    find_tenant,
+)
 from adapters_registry.checks import check_key, check_name, check_profile, check_reason
 from adapters_registry.database import Database
-from adapters_registry.errors import AlreadyExists, UnknownAdapter, UnknownKey, UnknownTenant
+from adapters_registry.errors import AlreadyExists, UnknownKey
 from adapters_registry.manifest import Manifest, check_adapter
 from adapters_registry.tables import (
     adapters,
-    audit,
-    history,
     keys,
     registry_meta,
     tenants,
@@ -90,7 +94,7 @@ class Registry:
     def history(self, tenant: str, adapter: str) -> list[HistoryEntry]:
         """What became of the adapter, newest first. Raises UnknownTenant, UnknownAdapter."""
         with self._database.read() as connection:
-            found = _find_adapter(connection, _find_tenant(connection, tenant), adapter)
+            found = find_adapter(connection, find_tenant(connection, tenant), adapter)
             return rows.read_history(connection, found.id, tenant, adapter)[::-1]
 
     def audit(self, *, limit: int = 100, before: int | None = None) -> list[AuditEntry]:
@@ -106,7 +110,7 @@ class Registry:
         """
         check_name(name, "name", "a tenant's")
         with self._change(actor) as change:
-            if _living(change.connection, name) is not None:
+            if find_living(change.connection, name) is not None:
                 raise AlreadyExists(f"tenant {name!r} exists already", field="name")
             change.connection.execute(
                 insert(tenants).values(name=name, policy={}, created_at=change.at)
@@ -120,7 +124,7 @@ class Registry:
         Adapter files stay until a garbage collection finds that no version uses them.
         """
         with self._change(actor) as change:
-            connection, found = change.connection, _find_tenant(change.connection, name)
+            connection, found = change.connection, find_tenant(change.connection, name)
             owned = select(adapters.c.id).where(adapters.c.tenant_id == found.id)
             of_tenant, kept = versions.c.adapter_id.in_(owned), versions.c.deleted_at.is_(None)
             for statement in (
@@ -141,7 +145,7 @@ class Registry:
     def set_policy(self, name: str, policy: TenantPolicy, *, actor: str) -> Tenant:
         """Replaces a tenant's policy. Raises UnknownTenant."""
         with self._change(actor) as change:
-            found = _find_tenant(change.connection, name)
+            found = find_tenant(change.connection, name)
             wanted = policy.model_dump(mode="json")
             change.connection.execute(
                 update(tenants).where(tenants.c.id == found.id).values(policy=wanted)
@@ -159,7 +163,7 @@ class Registry:
         check_key(name, scopes)
         made = new_key()
         with self._change(actor) as change:
-            found = _find_tenant(change.connection, tenant)
+            found = find_tenant(change.connection, tenant)
             key = Key(made.id, tenant, name, scopes, made.secret_sha256, change.at)
             change.connection.execute(
                 insert(keys).values(
@@ -177,7 +181,7 @@ class Registry:
     def revoke_key(self, tenant: str, key_id: str, *, actor: str) -> None:
         """Ends a key for good. Raises UnknownTenant, UnknownKey."""
         with self._change(actor) as change:
-            found = _find_tenant(change.connection, tenant)
+            found = find_tenant(change.connection, tenant)
             ended = change.connection.execute(
                 update(keys)
                 .where(
@@ -212,12 +216,12 @@ class Registry:
         check_name(adapter, "adapter", "an adapter's")
         check_profile(profile)
         with self._database.read() as connection:  # before gigabytes are read
-            _find_tenant(connection, tenant)
+            find_tenant(connection, tenant)
         manifest = check_adapter(folder, base, max_rank)
         stored = self.artifacts.put(folder)
         with self._change(actor) as change:
-            found = _find_tenant(change.connection, tenant)
-            row = _find_or_make_adapter(change.connection, found, adapter)
+            found = find_tenant(change.connection, tenant)
+            row = find_or_make_adapter(change.connection, found, adapter)
             number = row.next_number
             change.connection.execute(
                 insert(versions).values(
@@ -307,14 +311,14 @@ class Registry:
             change.audit("version.delete", tenant, f"{adapter}@{version}")
 
     @contextmanager
-    def _change(self, actor: str) -> Iterator["_Change"]:
+    def _change(self, actor: str) -> Iterator[Change]:
         """One change. The revision is written first: on PostgreSQL its row is the writers' lock."""
         with self._database.write() as connection:
             connection.execute(update(registry_meta).values(revision=registry_meta.c.revision + 1))
-            yield _Change(connection, actor, datetime.now(UTC))
+            yield Change(connection, actor, datetime.now(UTC))
 
     def _adapter_row(self, connection: Connection, tenant: str, adapter: str) -> Row[Any]:
-        return _find_adapter(connection, _find_tenant(connection, tenant), adapter)
+        return find_adapter(connection, find_tenant(connection, tenant), adapter)
 
     def _adapter(self, connection: Connection, adapter_id: int) -> Adapter:
         return rows.read_adapters(connection, self.artifacts, adapters.c.id == adapter_id)[0]
@@ -322,114 +326,6 @@ class Registry:
     def _tenant(self, connection: Connection, name: str) -> Tenant:
         living = (tenants.c.name == name) & tenants.c.deleted_at.is_(None)
         return rows.read_tenants(connection, self.artifacts, living)[0]
-
-
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """A change under way: its transaction, who asked for it and when."""
-
-    connection: Connection
-    actor: str
-    at: datetime
-
-    def audit(self, action: str, tenant: str, target: str, **detail: object) -> None:
-        self.connection.execute(
-            insert(audit).values(
-                at=self.at,
-                actor=self.actor,
-                action=action,
-                tenant=tenant,
-                target=target,
-                detail=detail,
-            )
-        )
-
-    def moved(
-        self,
-        adapter: Row[Any],
-        action: str,
-        before: int | None,
-        after: int | None,
-        reason: str | None,
-        forced: bool,
-    ) -> None:
-        """Writes the history row and the adapter's next revision."""
-        self.connection.execute(
-            insert(history).values(
-                adapter_id=adapter.id,
-                at=self.at,
-                actor=self.actor,
-                action=action,
-                from_version=before,
-                to_version=after,
-                reason=reason,
-                forced=forced,
-            )
-        )
-        self.connection.execute(
-            update(adapters)
-            .where(adapters.c.id == adapter.id)
-            .values(revision=adapters.c.revision + 1)
-        )
-
-    def go_live(
-        self, adapter: Row[Any], action: str, version: int, reason: str | None, forced: bool
-    ) -> None:
-        """Retires the live version first: the schema allows one live version at any moment."""
-        of_adapter = versions.c.adapter_id == adapter.id
-        for number, state in ((adapter.live, VersionState.RETIRED), (version, VersionState.LIVE)):
-            self.connection.execute(
-                update(versions).where(of_adapter, versions.c.number == number).values(state=state)
-            )
-        self.connection.execute(
-            update(adapters).where(adapters.c.id == adapter.id).values(live=version)
-        )
-        self.moved(adapter, action, adapter.live, version, reason, forced)
-
-
-def _living(connection: Connection, name: str) -> Row[Any] | None:
-    query = select(tenants).where(tenants.c.name == name, tenants.c.deleted_at.is_(None))
-    return connection.execute(query).one_or_none()
-
-
-def _find_tenant(connection: Connection, name: str) -> Row[Any]:
-    found = _living(connection, name)
-    if found is None:
-        raise UnknownTenant("no such tenant", field="tenant")
-    return found
-
-
-def _find_adapter(connection: Connection, tenant: Row[Any], name: str) -> Row[Any]:
-    query = select(adapters).where(adapters.c.tenant_id == tenant.id, adapters.c.name == name)
-    found = connection.execute(query).one_or_none()
-    if found is None:
-        raise UnknownAdapter("no such adapter", field="adapter")
-    return found
-
-
-def _find_or_make_adapter(connection: Connection, tenant: Row[Any], name: str) -> Row[Any]:
-    """Numbers and revisions go on where an earlier tenant of the same name left off."""
-    try:
-        return _find_adapter(connection, tenant, name)
-    except UnknownAdapter:
-        pass
-    earlier = connection.execute(
-        select(
-            func.max(adapters.c.next_number).label("number"),
-            func.max(adapters.c.revision).label("revision"),
-        )
-        .join(tenants, adapters.c.tenant_id == tenants.c.id)
-        .where(tenants.c.name == tenant.name, adapters.c.name == name)
-    ).one()
-    connection.execute(
-        insert(adapters).values(
-            tenant_id=tenant.id,
-            name=name,
-            revision=earlier.revision or 0,
-            next_number=earlier.number or 1,
-        )
-    )
-    return _find_adapter(connection, tenant, name)
 
 
 def _described(manifest: Manifest, stored: StoredArtifact) -> dict[str, Any]:

@@ -146,7 +146,9 @@ def test_a_manage_key_reaches_its_own_tenant_alone(live: LiveSystem, secret: str
     tenants = live.admin("GET", "/tenants", key=key)["data"]
     assert [tenant["name"] for tenant in tenants] == ["acme"]
     adapters = live.admin("GET", "/tenants/acme/adapters", key=key)["data"]
-    assert [adapter["adapter"] for adapter in adapters] == [ADAPTER]
+    names = {adapter["adapter"] for adapter in adapters}
+    assert ADAPTER in names
+    assert SECRET not in names
     for method, path in (("GET", "/engines"), ("GET", "/audit"), ("POST", "/tenants")):
         headers = {"authorization": f"Bearer {key}"}
         url = f"{live.gateway_url}/admin/v1{path}"
