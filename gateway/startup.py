@@ -11,7 +11,7 @@ from typing import Any
 
 from adapters_registry.embedded import SERVED_NAME
 from gateway.admin_key import load_or_make
-from gateway.config import Settings
+from gateway.config import Settings, SettingsError
 from gateway.console import Console
 from gateway.engine_admission import EngineRefused, admit
 from gateway.launch import EngineLaunch, choose_launch, gateway_environment, served_name
@@ -69,9 +69,13 @@ class Startup:
         self._began_s = time.monotonic()
 
     async def run(self) -> None:
-        """Starts everything and keeps it up. Raises Stopped, CannotStart or StartFailed."""
+        """Starts everything and keeps it up.
+
+        Raises Stopped, CannotStart, StartFailed or SettingsError.
+        """
         self._settings = with_ports(self._settings)
-        _raise_if(settings_problem(self._settings))
+        if problem := settings_problem(self._settings):
+            raise SettingsError(problem)
         _raise_if(ports_problem(listening_ports(self._settings)))
         key = load_or_make(self._settings)
         async with Supervisor(self._console) as supervisor:

@@ -214,7 +214,7 @@ class Supervisor:
                 status = await _probe(client, service.alive_url)
                 # Slow is not dead: None is a timeout.
                 failures = failures + 1 if status is not None and status >= 500 else 0
-        return "it answered that it is not well"
+        return "its health check failed"
 
     async def _announce(
         self, services: list[Service], ready_url: str, on_ready: Callable[[], None]

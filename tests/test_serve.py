@@ -88,6 +88,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Serve]]:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
+        (["--max-cpu-loras", "4"], "--max-cpu-loras 4 is below --max-loras 8"),
         (["--max-lora-rank", "17"], "must be one of 1, 8, 16"),
         (["--", "--host", "0.0.0.0"], "error: --host: the engine stays on the loopback"),
         (["--", "--enable-log-requests"], "prompts must not reach the logs"),

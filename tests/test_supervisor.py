@@ -182,7 +182,7 @@ def test_an_unwell_service_is_started_again(started: Callable[..., System]) -> N
     system = started()
     system.ready()
     (system.folder / "engine.status").write_text("503")
-    system.until(lambda: system.said("the engine ended: it answered that it is not well"))
+    system.until(lambda: system.said("the engine ended: its health check failed"))
     (system.folder / "engine.status").unlink()
     system.until(lambda: system.said("the engine is up again"))
 
