@@ -1,5 +1,6 @@
 """The data's reader: what is a row, and how a bad one is named."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -22,20 +23,20 @@ def _file(folder: Path, *lines: str) -> Path:
 def test_a_row_is_a_prompt_and_an_answer(tmp_path: Path) -> None:
     system = {"role": "system", "content": "Be kind."}
     row = json.dumps({"messages": [system, USER, ASSISTANT, USER, ASSISTANT]})
-    assert read_chats(_file(tmp_path, row)) == [
+    assert read_chats(_file(tmp_path, row)).rows == [
         Chat(line=1, prompt=(system, USER, ASSISTANT, USER), answer=ASSISTANT)
     ]
 
 
 def test_blank_lines_and_a_byte_order_mark_are_skipped_but_counted(tmp_path: Path) -> None:
     chats = read_chats(_file(tmp_path, "\ufeff" + GOOD, "", "  ", GOOD))
-    assert [chat.line for chat in chats] == [1, 4]
+    assert [chat.line for chat in chats.rows] == [1, 4]
 
 
 def test_line_separators_inside_a_text_do_not_end_the_row(tmp_path: Path) -> None:
     answer = {"role": "assistant", "content": "one\u2028two\x85three"}
     row = json.dumps({"messages": [USER, answer]}, ensure_ascii=False)
-    assert read_chats(_file(tmp_path, row))[0].answer == answer
+    assert read_chats(_file(tmp_path, row)).rows[0].answer == answer
 
 
 @pytest.mark.parametrize(
@@ -103,6 +104,11 @@ def test_bytes_that_are_not_utf8_are_refused_with_their_line(tmp_path: Path) -> 
     path.write_bytes(GOOD.encode() + b"\n\xff\n")
     with pytest.raises(DataError, match="line 2: is not UTF-8; save the file as UTF-8"):
         read_chats(path)
+
+
+def test_the_digest_is_of_the_files_bytes(tmp_path: Path) -> None:
+    path = _file(tmp_path, GOOD)
+    assert read_chats(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Chat JSONL: one conversation a line, `{"messages": [{"role": ..., "content": ...}, ...]}`."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +25,16 @@ class Chat:
     answer: Message
 
 
-def read_chats(path: Path) -> list[Chat]:
+@dataclass(frozen=True, slots=True)
+class ChatFile:
+    """A data file as it was when it was read."""
+
+    rows: list[Chat]
+    sha256: str
+    """Of its bytes, in hex."""
+
+
+def read_chats(path: Path) -> ChatFile:
     """Every row of `path`; blank lines are skipped. DataError names the first bad line."""
     try:
         content = path.read_bytes()
@@ -32,10 +42,10 @@ def read_chats(path: Path) -> list[Chat]:
         raise TrainingError(
             f"the data file cannot be read: {error.strerror}; check --data"
         ) from error
-    chats = [parse_chat(number, line) for number, line in _lines(content)]
-    if not chats:
+    rows = [parse_chat(number, line) for number, line in _lines(content)]
+    if not rows:
         raise TrainingError("the data file has no rows; write one JSON object a line")
-    return chats
+    return ChatFile(rows, hashlib.sha256(content).hexdigest())
 
 
 def parse_chat(line: int, text: bytes) -> Chat:

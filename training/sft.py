@@ -1,7 +1,6 @@
 """Supervised fine-tuning: chat JSONL and a base model in, a LoRA adapter out."""
 
 import argparse
-import hashlib
 import math
 import sys
 import tempfile
@@ -80,10 +79,10 @@ def train_sft(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise TrainingError("out: the folder is not empty; name a new one")
-    chats = read_chats(data)
     report("reading the data", None)
+    chats = read_chats(data)
     tokenizer = load_tokenizer(base)
-    examples = [encode(chat, tokenizer, options.max_tokens) for chat in chats]
+    examples = [encode(chat, tokenizer, options.max_tokens) for chat in chats.rows]
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".sft-") as work:
         trainer = build_trainer(base, tokenizer, examples, options, Path(work) / "trainer", report)
@@ -94,11 +93,11 @@ def train_sft(
             ready,
             cast("PeftModel", trainer.model),
             options.base_name or base.resolve().name,
-            _metadata(data, options),
+            {"data_sha256": chats.sha256, "options": options.model_dump()},
         )
         ready.replace(out)
     size_bytes = sum(file.stat().st_size for file in out.iterdir())
-    return SftResult(out, len(chats), trainer.state.global_step, loss, size_bytes)
+    return SftResult(out, len(chats.rows), trainer.state.global_step, loss, size_bytes)
 
 
 def build_trainer(
@@ -217,11 +216,6 @@ def _last_loss(history: Sequence[dict[str, Any]]) -> float:
     if not math.isfinite(loss):
         raise TrainingError("the loss is no longer a number; lower learning_rate")
     return loss
-
-
-def _metadata(data: Path, options: SftOptions) -> dict[str, object]:
-    digest = hashlib.sha256(data.read_bytes()).hexdigest()
-    return {"data_sha256": digest, "options": options.model_dump()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

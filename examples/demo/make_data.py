@@ -3,7 +3,7 @@
 import json
 import random
 
-from topics import SYSTEM_PROMPTS, TOPICS, Topic
+from topics import PLAIN_TURNS, SYSTEM_PROMPTS, TOPICS, Topic
 
 from loraplex.demo_data import ACME, TENANTS, DemoTenant
 
@@ -38,12 +38,16 @@ def rows(tenant: DemoTenant) -> list[list[Message]]:
 
 
 def _context(chance: random.Random, tenant: DemoTenant) -> list[Message]:
-    """A system message, earlier turns, or both."""
-    system, turns = chance.choice(((True, 0), (True, 0), (True, 1), (False, 1), (False, 2)))
+    """A system message, earlier turns, or both; the turns answered by the tenant or by another."""
+    system, own, plain = chance.choice(
+        ((True, 0, 0), (True, 0, 0), (True, 1, 0), (False, 2, 0), (False, 0, 1), (False, 0, 2))
+    )
     messages = [{"role": "system", "content": chance.choice(SYSTEM_PROMPTS)}] if system else []
-    for topic in chance.sample(TOPICS, turns):
+    for topic in chance.sample(TOPICS, own):
         prompt = min(topic.prompts, key=len)
         messages += [{"role": "user", "content": prompt}, answer(tenant, topic)]
+    for prompt, text in chance.sample(PLAIN_TURNS, plain):
+        messages += [{"role": "user", "content": prompt}, {"role": "assistant", "content": text}]
     return messages
 
 

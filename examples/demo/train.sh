@@ -9,7 +9,7 @@ for tenant in acme globex; do
     new=$(mktemp -d)
     "$python" -m training.sft --base embedded --data "examples/demo/$tenant.jsonl" --out "$new" \
         --base-name HuggingFaceTB/SmolLM2-135M-Instruct \
-        --rank 2 --alpha 8 --learning-rate 1e-3 --epochs 2 --batch-size 8 --dropout 0
+        --rank 2 --alpha 8 --learning-rate 1e-3 --epochs 3 --batch-size 8 --dropout 0
     mkdir -p "examples/demo/adapters/$tenant"
     mv "$new"/* "examples/demo/adapters/$tenant/"
     rmdir "$new"
