@@ -12,7 +12,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +64,7 @@ class ArtifactStore:
                 hashes = {name: _copy(folder / name, staged / name) for name in FILES}
                 size_bytes = sum((staged / name).stat().st_size for name in FILES)
                 _sync_folder(staged)
-                digest = _digest(hashes)
+                digest = content_digest(hashes)
                 self._place(staged, digest)
             finally:
                 shutil.rmtree(staged, ignore_errors=True)
@@ -109,7 +109,7 @@ class ArtifactStore:
 
     def _hash(self, folder: Path) -> str | None:
         try:
-            return _digest({name: _hash_file(folder / name) for name in FILES})
+            return content_digest({name: _hash_file(folder / name) for name in FILES})
         except FileNotFoundError:
             return None
 
@@ -123,7 +123,8 @@ def open_plain(file: Path) -> int:
     return descriptor
 
 
-def _digest(hashes: dict[str, str]) -> str:
+def content_digest(hashes: Mapping[str, str]) -> str:
+    """The digest of a content whose files, by name, have these SHA-256, in hex."""
     listing = "".join(f"{hashes[name]}  {name}\n" for name in FILES)
     return hashlib.sha256(listing.encode()).hexdigest()
 

@@ -1,5 +1,6 @@
 """One record a request: made at the door, filled in on the way, counted and logged at its end."""
 
+import asyncio
 import logging
 import secrets
 import time
@@ -13,6 +14,7 @@ from gateway.routes import Route
 
 _log = logging.getLogger("loraplex.request")
 CLIENT_CLOSED = 499
+_SHUTDOWN = 503
 
 
 @dataclass(slots=True)
@@ -86,6 +88,10 @@ class AccessLog:
 
         try:
             await self._app(scope, receive, send_noting)
+        except asyncio.CancelledError:
+            # Only the end of the gateway cancels a request from outside.
+            record.final_status = record.final_status or _SHUTDOWN
+            raise
         except Exception:
             record.final_status = record.final_status or 500
             raise
@@ -110,6 +116,7 @@ class AccessLog:
         )
 
     def _count(self, record: RequestRecord, route: Route, duration_s: float) -> None:
+        self._metrics.note(record.subject)
         call = (*record.subject, route.value)
         self._metrics.requests.labels(*call, str(record.status)).inc()
         self._metrics.duration.labels(*call).observe(duration_s)

@@ -26,7 +26,7 @@ from gateway.admin_parts import (
 from gateway.admin_views import adapter_view, history_view, version_view, versions_view
 from gateway.auth import Caller, missing_tenant, tenant_manager
 from gateway.engine import Engine, EngineState
-from gateway.errors import BadRequest, Conflict, EngineFailed
+from gateway.errors import BadRequest, Conflict, EngineFailed, Forbidden
 from gateway.threads import finish_in_thread
 from gateway.upload import Caps, staged
 
@@ -75,10 +75,17 @@ async def push(request: Request, t: str, a: str, caller: TenantManager) -> JSONR
     """Takes the files in, has them checked and stored as a new candidate version."""
     parts = parts_of(request)
     await require_tenant(parts, t)
-    _check_adapter_name(a, parts.base_name)
+    _check_adapter_name(t, a, parts.base_name)
     settings = parts.settings
     caps = Caps(weights_bytes=settings.limits.upload_bytes)
     async with staged(request, settings.staging_dir, caps, settings.timeouts.body_s) as upload:
+        if upload.profile.chat_template is not None and not caller.is_admin:
+            # vLLM bounds neither time nor memory of a template, and all tenants share it.
+            raise Forbidden(
+                "A chat template is a program that the engine runs: push it with the admin key.",
+                param="serving_profile.chat_template",
+                code="admin_key_needed",
+            )
         version = await change(
             parts,
             parts.registry.push,
@@ -121,11 +128,17 @@ async def delete_version(request: Request, ref: Managed, n: VersionNumber) -> Re
 
 @router.post("/{a}/promote")
 async def promote(request: Request, ref: Managed) -> JSONResponse:
-    """Loads the version first, so that the pointer never moves to one that the engine refuses."""
+    """Loads the version first, so that the pointer never moves to one that the engine refuses.
+
+    Forced, it moves also while no engine is there to ask.
+    """
     parts = parts_of(request)
     body = await read_body(request, Promotion)
     revision = if_match(request)
-    await _load(parts.engine, await find_version(parts, ref, body.version))
+    version = await find_version(parts, ref, body.version)
+    # A load stalls every stream on the engine, so none is spent on a call that must fail.
+    if revision in (None, read_adapter(parts, ref).revision):
+        await _load(parts.engine, version, force=body.force)
     adapter = await change(
         parts,
         parts.registry.promote,
@@ -165,8 +178,8 @@ async def history(request: Request, ref: Managed) -> JSONResponse:
     return JSONResponse({"data": [history_view(entry) for entry in entries]})
 
 
-async def _load(engine: Engine, version: Version) -> None:
-    if engine.state is not EngineState.UP:
+async def _load(engine: Engine, version: Version, *, force: bool) -> None:
+    if force and engine.state is not EngineState.UP:
         return
     try:
         await engine.ensure_loaded(version)
@@ -176,10 +189,10 @@ async def _load(engine: Engine, version: Version) -> None:
         ) from None
 
 
-def _check_adapter_name(name: str, base_name: str) -> None:
+def _check_adapter_name(tenant: str, name: str, base_name: str) -> None:
     """Before gigabytes are taken in, and because only the gateway knows the base model's name."""
     check_name(name, "adapter", "an adapter's")
-    if name == base_name:
+    if base_name in (name, f"{tenant}/{name}"):
         raise BadRequest(
             f"`{name}` is the base model's name; choose another.",
             param="adapter",

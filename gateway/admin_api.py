@@ -1,11 +1,11 @@
-"""The /admin/v1 routes: tenants and adapters from their own files, engines and the audit here."""
+"""The /admin/v1 routes: engines and the audit here, the others from files of their own."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
 
-from gateway import admin_adapters, admin_tenants
+from gateway import admin_adapters, admin_files, admin_tenants
 from gateway.admin_parts import parts_of
 from gateway.admin_views import audit_view
 from gateway.auth import Caller, admin_caller
@@ -17,6 +17,7 @@ Admin = Annotated[Caller, Depends(admin_caller)]
 router = APIRouter(prefix="/admin/v1", tags=["admin"])
 router.include_router(admin_tenants.router)
 router.include_router(admin_adapters.router)
+router.include_router(admin_files.router)
 
 
 @router.get("/engines")

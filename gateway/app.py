@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import FastAPI
@@ -26,12 +26,13 @@ from gateway.engine import Engine
 from gateway.feedback import Completions
 from gateway.inference import Inference
 from gateway.launch import served_name
-from gateway.metrics import Metrics, Subject
+from gateway.metrics import BASE_ADAPTER, NOBODY, Metrics, Subject
 from gateway.parts import Parts
 from gateway.quality import Quality
 from gateway.snapshots import Snapshots
 
 _log = logging.getLogger(__name__)
+_PRUNE_EVERY_S = 5.0
 
 
 def create_app(config: Settings) -> FastAPI:
@@ -66,6 +67,7 @@ def build(config: Settings) -> Parts:
     admin_key_sha256 = hashlib.sha256(load_or_make(config).encode()).digest()
     registry = Registry.open(config.sqlalchemy_url, config.artifacts_dir)
     snapshots = Snapshots(registry, config.registry_poll_s)
+    _check_base_name(base_name, snapshots.current)
     metrics = Metrics()
     engine = Engine(
         config.engine_url[0],
@@ -73,6 +75,7 @@ def build(config: Settings) -> Parts:
         max_adapters=config.max_cpu_loras,
         timeouts=config.timeouts,
         metrics=metrics,
+        verify=lambda version: registry.artifacts.verify(version.digest),
     )
     quality = Quality(metrics)
     completions = Completions()
@@ -80,7 +83,6 @@ def build(config: Settings) -> Parts:
         config, base_name, admin_key_sha256, snapshots, engine, metrics, quality, completions
     )
     snapshots.listen(engine.registry_changed)
-    snapshots.listen(_series_of_the_gone_go(metrics))
     return Parts(
         settings=config,
         base=load_spec(model_dir, config.cache_dir),
@@ -110,6 +112,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         tasks = [
             _supervised(parts.snapshots.poll(), "registry poll"),
             _supervised(parts.engine.watch(lambda: parts.snapshots.current), "engine watch"),
+            _supervised(_keep_series_of_the_living(parts), "series of the gone"),
         ]
         try:
             yield
@@ -136,21 +139,34 @@ def _supervised(coroutine: Any, name: str) -> asyncio.Task[None]:
     return task
 
 
-def _series_of_the_gone_go(metrics: Metrics) -> Callable[[Snapshot, Snapshot], None]:
-    def listener(old: Snapshot, new: Snapshot) -> None:
-        for subject in _subjects(old) - _subjects(new):
-            metrics.forget(subject)
+def _check_base_name(base_name: str, snapshot: Snapshot) -> None:
+    """An adapter of the base's name would be answered by the base. Raises SettingsError."""
+    for tenant in snapshot.tenants.values():
+        for adapter in tenant.adapters:
+            if base_name in (adapter, f"{tenant.name}/{adapter}"):
+                raise SettingsError(
+                    f"served_name: {tenant.name} has an adapter `{adapter}`, so the base model "
+                    f"cannot be called `{base_name}`; choose another with --served-name"
+                )
 
-    return listener
+
+async def _keep_series_of_the_living(parts: Parts) -> None:
+    """Removes the series of what is gone, again and again: calls may outlive a deletion."""
+    while True:
+        parts.metrics.keep_only(_subjects(parts.snapshots.current))
+        await asyncio.sleep(_PRUNE_EVERY_S)
 
 
 def _subjects(snapshot: Snapshot) -> set[Subject]:
-    return {
-        Subject(tenant.name, adapter.name, str(number))
-        for tenant in snapshot.tenants.values()
-        for adapter in tenant.adapters.values()
-        for number in adapter.versions
-    }
+    subjects = {NOBODY}
+    for tenant in snapshot.tenants.values():
+        subjects |= {Subject(tenant.name), Subject(tenant.name, BASE_ADAPTER, "0")}
+        subjects |= {
+            Subject(tenant.name, adapter.name, str(number))
+            for adapter in tenant.adapters.values()
+            for number in adapter.versions
+        }
+    return subjects
 
 
 def _report(stage: str, fraction: float | None) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 from starlette.types import Receive
 
-from gateway.errors import BadRequest, PayloadTooLarge
+from gateway.errors import PayloadTooLarge, RequestTimeout
 
 
 class ClientGone(Exception):
@@ -14,8 +14,8 @@ class ClientGone(Exception):
 async def read_body(receive: Receive, limit_bytes: int, timeout_s: float) -> bytes:
     """The whole request body.
 
-    Raises PayloadTooLarge above `limit_bytes`, BadRequest where it takes longer than `timeout_s`
-    seconds, ClientGone.
+    Raises PayloadTooLarge above `limit_bytes`, RequestTimeout where it takes longer than
+    `timeout_s` seconds, ClientGone.
     """
     chunks: list[bytes] = []
     size = 0
@@ -33,7 +33,7 @@ async def read_body(receive: Receive, limit_bytes: int, timeout_s: float) -> byt
                 if not message.get("more_body", False):
                     return b"".join(chunks)
     except TimeoutError:
-        raise BadRequest("The request body came too slowly.", code="body_timeout") from None
+        raise RequestTimeout(f"The request body did not come within {timeout_s:g} s.") from None
 
 
 async def until_gone(receive: Receive) -> None:

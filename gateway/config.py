@@ -46,6 +46,7 @@ class Timeouts(BaseModel):
 
     headers_s: float = Field(15, gt=0, description="A client's request headers.")
     body_s: float = Field(60, gt=0, description="A client's request body.")
+    client_s: float = Field(60, gt=0, description="A client that does not read its answer.")
     connect_s: float = Field(5, gt=0, description="A connection to the engine.")
     first_byte_s: float = Field(600, gt=0, description="The engine's first byte.")
     idle_s: float = Field(120, gt=0, description="Silence in the middle of an answer.")

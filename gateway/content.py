@@ -18,6 +18,8 @@ _KEYS = frozenset({*_URL_KEYS, *_FILE_KEYS, *_TENSOR_KEYS, "uuid"})
 
 def conversation(field: str, value: Any, limits: Limits) -> None:
     """Checks messages, input items or content blocks. Raises BadRequest."""
+    if value == []:
+        raise BadRequest(f"`{field}` must not be empty.", param=field)
     for path, part in _parts(field, value):
         if _KEYS.isdisjoint(part) and part.get("type") not in _TYPES:
             continue

@@ -4,8 +4,9 @@ import json
 import re
 import signal
 from collections.abc import Sequence
+from typing import Any
 
-# A pattern in the output, and what it means; {1} stands for the pattern's first group.
+# A pattern in the output, and what it means; {1} and {2} stand for the pattern's groups.
 # The first rule that matches wins, so the specific stand before the general.
 _RULES: tuple[tuple[str, str], ...] = (
     (
@@ -30,8 +31,10 @@ _RULES: tuple[tuple[str, str], ...] = (
         "the KV cache is too small for the context length: lower --max-model-len, or free memory",
     ),
     (
-        r"(Available memory on node .*?less than requested memory[^.]*)",
-        "not enough memory for the KV cache; free some, or give less: `-- --kv-cache-memory-bytes`",
+        r"Available memory on node \d+ \(([\d.]+)/.*?less than requested memory for kv \(([\d.]+)",
+        "less memory is free than was planned with: the KV cache takes {2} GiB, and {1} GiB are"
+        " free; stop something else that takes memory, lower --max-model-len, or pass a smaller"
+        " cache as `-- --kv-cache-memory-bytes N`",
     ),
     (
         r"can't allocate memory|Cannot allocate memory|std::bad_alloc|MemoryError|"
@@ -58,7 +61,13 @@ _RULES: tuple[tuple[str, str], ...] = (
     ),
     (r"(?:Bfloat16|bfloat16) is only supported", "this GPU has no bfloat16: set --dtype half"),
 )
-_ERROR_LINE = re.compile(r"\b((?:\w+\.)*\w*(?:Error|Exception)): (.+)")
+# The last line of a traceback, as Python prints it or behind what vLLM's processes and logger put
+# before it. vLLM's warnings speak of errors too, further to the right.
+_ERROR_LINE = re.compile(
+    r"^(?:\([^)\n]*\) )?(?:ERROR (?:\S+ \S+ \[[^]\n]*\] )?)?"
+    r"((?:\w+\.)*\w*(?:Error|Exception)): (.+)",
+    re.MULTILINE,
+)
 
 
 def why_it_failed(status: int, tail: Sequence[str]) -> str:
@@ -67,10 +76,10 @@ def why_it_failed(status: int, tail: Sequence[str]) -> str:
         return "it was killed; when nobody did so, the kernel ran out of memory"
     if said := _critical(tail):
         return said
-    text = "\n".join(tail)
+    text = "\n".join(_plain(line) for line in tail)
     for pattern, meaning in _RULES:
         if match := re.search(pattern, text):
-            return meaning.replace("{1}", match[1].strip()) if match.groups() else meaning
+            return meaning.format(match[0], *(group.strip() for group in match.groups()))
     if status < 0:
         return f"it was ended by {_signal_name(-status)}"
     if causes := _ERROR_LINE.findall(text):
@@ -82,16 +91,28 @@ def why_it_failed(status: int, tail: Sequence[str]) -> str:
 
 def _critical(tail: Sequence[str]) -> str | None:
     """What the gateway's own last critical log line says."""
-    for line in reversed(tail):
-        if not line.startswith("{"):
-            continue
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict) and entry.get("level") == "critical":
+    for entry in map(_log_entry, reversed(tail)):
+        if entry.get("level") == "critical":
             return str(entry.get("event", "")).removeprefix("cannot start: ") or None
     return None
+
+
+def _plain(line: str) -> str:
+    """What a log line of the gateway says, with its traceback; any other line as it is."""
+    entry = _log_entry(line)
+    said = [str(entry[name]) for name in ("event", "traceback") if name in entry]
+    return "\n".join(said) or line
+
+
+def _log_entry(line: str) -> dict[str, Any]:
+    """A line of the gateway's JSON log; empty for any other line."""
+    if not line.startswith("{"):
+        return {}
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return {}
+    return entry if isinstance(entry, dict) else {}
 
 
 def _signal_name(number: int) -> str:

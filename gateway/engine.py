@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
+from adapters_registry.errors import RegistryError
 from adapters_registry.types import Snapshot, Version
 from gateway.config import Timeouts
 from gateway.engine_admission import Admission, EngineRefused, admit
@@ -22,10 +23,9 @@ from gateway.errors import (
     EngineFailed,
     EngineTimeout,
     EngineUnavailable,
-    GatewayError,
     Overloaded,
 )
-from gateway.metrics import Metrics
+from gateway.metrics import Metrics, Subject
 from gateway.residency import Residency
 from gateway.upstream import Header, Response, Upstream, UpstreamError, UpstreamTimeout
 
@@ -58,7 +58,9 @@ class Engine:
         max_adapters: int,
         timeouts: Timeouts,
         metrics: Metrics,
+        verify: Callable[[Version], object],
     ) -> None:
+        """verify: raises RegistryError where a version's files are damaged; may block."""
         self.url = url
         self.id = urlsplit(url).netloc.rpartition("@")[2]
         self.state = EngineState.STARTING
@@ -67,10 +69,15 @@ class Engine:
         self._base_name = base_name
         self._timeouts = timeouts
         self._metrics = metrics
+        self._verify = verify
         self._upstream = Upstream(url, connect_s=timeouts.connect_s)
         # The engine keeps a forgotten name for a while, so stay below its limit.
         self._residency = Residency(max(1, max_adapters - max(1, max_adapters // 8)))
         self._loads: dict[str, asyncio.Task[None]] = {}
+        self._to_bring_back: dict[str, Version] = {}
+        """What it held when it was lost, until it holds it again."""
+        self._swept = True
+        """Whether nothing is left on the engine that the registry no longer knows."""
         # Loads stall every stream on the engine, so they go one at a time.
         self._one_change = asyncio.Lock()
         metrics.engine_up.labels(self.id).set(0)
@@ -149,13 +156,9 @@ class Engine:
         self._residency.drop(version.engine_name)
         self._count_resident()
 
-    def registry_changed(self, old: Snapshot, new: Snapshot) -> None:
-        """Unloads what the registry no longer knows."""
-        del old
-        strangers = self._residency.idle_strangers(_names(new))
-        if strangers and self.state is EngineState.UP:
-            task = asyncio.create_task(self._unload_all(strangers), name="unload deleted versions")
-            task.add_done_callback(_log_failure)
+    def registry_changed(self) -> None:
+        """Has the watch unload what the registry no longer knows."""
+        self._swept = False
 
     def info(self) -> dict[str, Any]:
         """What operators may know of the engine."""
@@ -180,6 +183,8 @@ class Engine:
                 silences = silences + 1 if isinstance(problem, UpstreamTimeout) else 0
                 if problem is None and self.state is not EngineState.UP:
                     await self._admit(current())
+                elif problem is None and not self._swept:
+                    await self._sweep(current())
                 # A refused connection is a fact; silence may be a busy engine.
                 elif problem is not None and (not silences or silences >= _SILENCES_UNTIL_DOWN):
                     self._mark_down(str(problem))
@@ -211,19 +216,20 @@ class Engine:
 
     async def _admit(self, snapshot: Snapshot) -> None:
         """Lets the engine take requests: checked, and with the adapters back that it had."""
-        wanted = self._residency.versions()
+        self._to_bring_back |= {v.engine_name: v for v in self._residency.versions()}
         try:
             admission: Admission = await admit(self._upstream, self._base_name)
             self._adopt(admission, snapshot)
-            await self._bring_back(wanted, snapshot)
+            await self._bring_back(snapshot)
         except EngineRefused as refusal:
             if self.state is not EngineState.REFUSED:
                 _log.error("engine %s refused: %s", self.id, refusal)
             self.state, self.reason = EngineState.REFUSED, str(refusal)
             return
-        except UpstreamError as error:
+        except (UpstreamError, EngineUnavailable, EngineTimeout) as error:
             self._mark_down(str(error))
             return
+        self._to_bring_back.clear()
         came_back = self.state is EngineState.DOWN
         self.state, self.reason = EngineState.UP, "up"
         self._metrics.engine_up.labels(self.id).set(1)
@@ -241,19 +247,22 @@ class Engine:
                 self._residency.add(known[name])
         self._count_resident()
 
-    async def _bring_back(self, wanted: list[Version], snapshot: Snapshot) -> None:
-        """Loads the live ones among `wanted`; the rest come back on demand."""
+    async def _bring_back(self, snapshot: Snapshot) -> None:
+        """Loads the live ones of what it held; the rest come back on demand.
+
+        Raises EngineUnavailable or EngineTimeout where the engine is lost again meanwhile.
+        """
         live = {
             adapter.versions[adapter.live].engine_name
             for tenant in snapshot.tenants.values()
             for adapter in tenant.adapters.values()
             if adapter.live is not None
         }
-        for version in wanted:
-            if version.engine_name in live and version.engine_name not in self._residency:
+        for name, version in self._to_bring_back.items():
+            if name in live and name not in self._residency:
                 try:
                     await self._load(version)
-                except GatewayError as error:
+                except (EngineFailed, Overloaded) as error:
                     _log.error("%s did not come back: %s", version.label, error)
 
     def _mark_down(self, reason: str) -> None:
@@ -275,12 +284,24 @@ class Engine:
                 )
             for name in victims:
                 await self._unload(name)
+            await self._check_files(version)
             await self._post_load(version)
             self._residency.add(version)
             self._count_resident()
 
+    async def _check_files(self, version: Version) -> None:
+        try:
+            await asyncio.to_thread(self._verify, version)
+        except RegistryError as error:
+            _log.error("%s was not loaded: %s", version.label, error)
+            raise EngineFailed(
+                f"The files of {version.label} are damaged; push the adapter again.",
+                code="adapter_damaged",
+            ) from error
+
     async def _post_load(self, version: Version) -> None:
-        subject = (version.tenant, version.adapter, str(version.number))
+        subject = Subject(version.tenant, version.adapter, str(version.number))
+        self._metrics.note(subject)
         began = time.perf_counter()
         outcome = "failed"
         try:
@@ -306,11 +327,15 @@ class Engine:
             self._metrics.loads.labels(*subject, self.id, outcome).inc()
             self._metrics.load_duration.labels(self.id).observe(time.perf_counter() - began)
 
-    async def _unload_all(self, names: list[str]) -> None:
+    async def _sweep(self, snapshot: Snapshot) -> None:
+        known = {version.engine_name for version in _versions(snapshot)}
         async with self._one_change:
-            for name in names:
-                if name in self._residency and not self._residency.in_use(name):
-                    await self._unload(name)
+            strangers = self._residency.strangers(known)
+            idle = [name for name in strangers if not self._residency.in_use(name)]
+            # One that is still in use is looked at again.
+            self._swept = len(idle) == len(strangers)
+            for name in idle:
+                await self._unload(name)
 
     async def _unload(self, name: str) -> None:
         # Dropped first: a call that comes now waits for a new load behind this change.
@@ -344,12 +369,3 @@ def _versions(snapshot: Snapshot) -> Iterable[Version]:
     for tenant in snapshot.tenants.values():
         for adapter in tenant.adapters.values():
             yield from adapter.versions.values()
-
-
-def _names(snapshot: Snapshot) -> set[str]:
-    return {version.engine_name for version in _versions(snapshot)}
-
-
-def _log_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()):
-        _log.error("%s failed: %s", task.get_name(), error)

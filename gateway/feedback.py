@@ -38,13 +38,17 @@ class Completions:
         if len(self._served) > self._capacity:
             del self._served[next(iter(self._served))]
 
-    def find(self, tenant: str, completion_id: str) -> Served | None:
-        """Who served the completion; None where it is unknown, forgotten or another tenant's.
+    def take(self, tenant: str, completion_id: str) -> Served | None:
+        """Who served the completion, once; None where it is unknown, forgotten or another tenant's.
 
         completion_id: the `id` in an answer's body, which holds the request's id.
         """
-        served = self._served.get(_request_id(completion_id))
-        return served if served is not None and served.tenant == tenant else None
+        request_id = _request_id(completion_id)
+        served = self._served.get(request_id)
+        if served is None or served.tenant != tenant:
+            return None
+        del self._served[request_id]
+        return served
 
 
 def _request_id(completion_id: str) -> str:

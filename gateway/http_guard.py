@@ -145,8 +145,10 @@ class GuardedProtocol(HttpToolsProtocol):
             self._timer = None
 
     def _on_timer(self) -> None:
-        if self.flow.read_paused:
-            # The client may well have sent the rest; it is us who do not read.
+        cycle: RequestResponseCycle | None = self.cycle
+        answering = cycle is not None and not cycle.response_complete
+        if self.flow.read_paused or (answering and not self._in_message):
+            # It is us who do not read, or who owe an answer: a stray line end cannot cut it off.
             self._start_timer()
             return
         self._timer = None

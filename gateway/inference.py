@@ -110,13 +110,14 @@ class Inference:
             target,
             requested,
             self._metrics,
-            self._settings.timeouts.idle_s,
+            self._settings.timeouts,
         )
         async with self._place(record), self._engine.lease(target.version):
             record.queue_s = record.elapsed_s()
             with await self._open(call, target) as response:
                 await relay.run(response, call)
-        self._remember(exchange, body, target, relay.kept)
+        if record.final_status is None:  # What broke off says nothing of the version.
+            self._remember(exchange, body, target, relay.kept)
 
     def _engine_call(
         self, route: Route, body: dict[str, Any], target: Target, record: RequestRecord

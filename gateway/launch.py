@@ -15,6 +15,10 @@ from gateway.tool_parsers import tool_parser
 # What vLLM's processes take besides weights, adapters and cache (measured on the CPU build).
 PROCESSES_BYTES = 2 * 2**30
 _KV_LEAST_BYTES = 256 * 2**20
+# The cache is sized for sequences of this many tokens; few get longer, and vLLM lets those wait.
+_USUAL_TOKENS = 2048
+# vLLM counts the cache in blocks of up to 256 tokens, and keeps one block to itself.
+_BLOCKS_MARGIN_TOKENS = 2 * 256
 # A context length is kept short enough that this many full sequences fit the cache...
 _FULL_SEQUENCES = 4
 # ...but not shorter than this, where one sequence fits.
@@ -79,6 +83,7 @@ class CpuMemory:
     """How the CPU's memory is shared out."""
 
     kv_bytes: int
+    kv_why: str
     max_model_len: int | None
     """Tokens; None where the model does not say."""
 
@@ -172,7 +177,8 @@ def _cpu_choices(
     if space := environ.get(_KV_VARIABLE):
         choices.append(Choice(_KV_VARIABLE, space, "GiB, from your environment"))
     else:
-        why = f"{_gib(share.kv_bytes)}, as {_gib(machine.available_bytes)} are free"
+        free = _gib(machine.available_bytes)
+        why = f"{_gib(share.kv_bytes)}: {share.kv_why}; {free} are free"
         choices.append(Choice("kv-cache-memory-bytes", str(share.kv_bytes), why))
     if space or "kv-cache-memory-bytes" in passed:
         choices.append(_model_len(settings, "auto", "as long as fits the KV cache"))
@@ -191,8 +197,8 @@ def max_num_seqs(machine: Machine) -> int:
 def share_cpu_memory(
     machine: Machine, model: ModelFacts, settings: Settings, dtype: str, seqs: int
 ) -> CpuMemory:
-    """Half of what is left beside weights, adapter slots and processes goes to the KV cache, if it
-    is needed; the other half is for the adapters kept in memory and for the work itself.
+    """The KV cache gets what `seqs` usual sequences need, not what is there: minutes pass until
+    vLLM takes it, and others take memory meanwhile. One sequence of the length asked for fits.
     """
     taken = (
         model.weights_in_memory_bytes(dtype)
@@ -200,19 +206,31 @@ def share_cpu_memory(
         + settings.max_loras * model.adapter_bytes(settings.max_lora_rank, dtype)
     )
     per_token = model.kv_bytes_per_token(dtype)
-    wanted_len = settings.max_model_len or model.max_position
-    kv_bytes = max(_KV_LEAST_BYTES, (machine.available_bytes - taken) // 2)
-    if per_token and wanted_len:
-        kv_bytes = min(kv_bytes, max(_KV_LEAST_BYTES, seqs * wanted_len * per_token))
-    kv_bytes = max(kv_bytes, least_kv_bytes(model, settings, dtype))
-    kv_bytes = -(-kv_bytes // 2**20) * 2**20
-    return CpuMemory(kv_bytes, _fitting_len(model, settings, kv_bytes, per_token))
+    most = [
+        (machine.available_bytes // 4, "a quarter of what is free"),
+        ((machine.available_bytes - taken) // 2, "half of what weights and adapters leave free"),
+    ]
+    if per_token:
+        length = min(_USUAL_TOKENS, settings.max_model_len or model.max_position or _USUAL_TOKENS)
+        usual = f"{_count(seqs, 'sequence')} of {length} tokens"
+        most.append((seqs * length * per_token, usual))
+    least_len = _least_len(model, settings)
+    least = [
+        (_KV_LEAST_BYTES, "the least it is given"),
+        (least_kv_bytes(model, settings, dtype), f"one sequence of {least_len} tokens"),
+    ]
+    kv_bytes, kv_why = max(min(most), *least)
+    return CpuMemory(kv_bytes, kv_why, _fitting_len(model, settings, kv_bytes, per_token))
 
 
 def least_kv_bytes(model: ModelFacts, settings: Settings, dtype: str) -> int:
-    """One sequence of the length asked for, or of a useful length."""
-    length = settings.max_model_len or min(model.max_position, _USEFUL_CONTEXT)
-    return length * model.kv_bytes_per_token(dtype)
+    """One sequence of the length asked for, or of a useful length, and vLLM's own block."""
+    tokens = _least_len(model, settings) + _BLOCKS_MARGIN_TOKENS
+    return tokens * model.kv_bytes_per_token(dtype)
+
+
+def _least_len(model: ModelFacts, settings: Settings) -> int:
+    return settings.max_model_len or min(model.max_position, _USEFUL_CONTEXT)
 
 
 def _fitting_len(

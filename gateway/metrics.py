@@ -5,7 +5,7 @@ make series. The base model has the adapter `(base)` and the version `0`. Series
 is gone are removed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import NamedTuple
 
 from prometheus_client import (
@@ -132,8 +132,9 @@ class Metrics:
             "loraplex_feedback_score", "Scores of feedback, -1 to 1.", _WHO, registry=registry
         )
         self.samples_dropped = counter(
-            "quality_samples_dropped_total", "Answers not judged since the queue was full.", ()
+            "quality_samples_dropped_total", "Answers that were not judged.", ()
         )
+        self._subjects: set[Subject] = set()
         self._of_versions: tuple[MetricWrapperBase, ...] = (
             self.requests,
             self.in_flight,
@@ -156,7 +157,8 @@ class Metrics:
 
     def observe_answer(self, tenant: str, adapter: str, version: str, verdict: Verdict) -> None:
         """Counts one judged answer."""
-        who = (tenant, adapter, version)
+        who = Subject(tenant, adapter, version)
+        self.note(who)
         self.answers.labels(*who, verdict.finish_reason or "unknown").inc()
         self.answer_length.labels(*who).observe(verdict.chars)
         if verdict.empty:
@@ -174,15 +176,22 @@ class Metrics:
 
     def observe_feedback(self, subject: Subject, score: float) -> None:
         """Counts one user's feedback; score from -1 to 1."""
+        self.note(subject)
         sentiment = "positive" if score > 0 else "negative" if score < 0 else "neutral"
         self.feedback.labels(*subject, sentiment).inc()
         self.feedback_score.labels(*subject).observe(score)
 
-    def forget(self, subject: Subject) -> None:
-        """Removes the series of a version that is gone, so that their number stays bounded."""
-        labels = {"tenant": subject.tenant, "adapter": subject.adapter, "version": subject.version}
-        for metric in self._of_versions:
-            metric.remove_by_labels(labels)
+    def keep_only(self, subjects: Set[Subject]) -> None:
+        """Removes the series of all other subjects, so that their number stays bounded."""
+        gone = self._subjects - subjects
+        self._subjects -= gone
+        for subject in gone:
+            for metric in self._of_versions:
+                metric.remove_by_labels(subject._asdict())
+
+    def note(self, subject: Subject) -> None:
+        """To be called with every subject that has series."""
+        self._subjects.add(subject)
 
 
 def _word(valid: bool) -> str:

@@ -1,6 +1,6 @@
 """The /v1 routes: where the API is described. What serves them is `inference.Inference`."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
@@ -20,13 +20,13 @@ from gateway.routes import Route
 router = APIRouter(tags=["inference"])
 
 
-def _counted(route: Route) -> Callable[[Request], None]:
+def _counted(route: Route) -> Callable[[Request], Awaitable[None]]:
     """A dependency that runs before authentication, so that refusals are counted by route."""
 
     async def count(request: Request) -> None:
         request_record(request.scope).route = route
 
-    return count  # type: ignore[return-value]
+    return count
 
 
 async def _known_caller(
@@ -109,9 +109,12 @@ async def feedback(request: Request, caller: TenantCaller) -> dict[str, Any]:
         idle_s=settings.timeouts.body_s,
     )
     assert caller.tenant is not None
-    subject = parts.completions.find(caller.tenant, body.completion_id)
+    subject = parts.completions.take(caller.tenant, body.completion_id)
     if subject is None:
-        raise NotFound("No recent completion of this tenant has that id.", param="completion_id")
+        raise NotFound(
+            "No recent completion of this tenant has that id, or it was rated already.",
+            param="completion_id",
+        )
     parts.metrics.observe_feedback(Subject(*subject), body.score)
     return {"completion_id": body.completion_id, "accepted": True}
 

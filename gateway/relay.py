@@ -4,14 +4,17 @@ A plain answer goes out whole, once its end has arrived. A stream goes out as it
 breaks off, the client gets one error event and a proper end.
 """
 
+import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from starlette.types import Send
+from starlette.types import Message, Send
 
 from gateway.access import RequestRecord
+from gateway.client_body import ClientGone
+from gateway.config import Timeouts
 from gateway.engine_call import EngineCall
 from gateway.engine_errors import from_engine
 from gateway.errors import EngineFailed, EngineTimeout, GatewayError, anthropic_body, openai_body
@@ -22,6 +25,7 @@ from gateway.sse import EventStream, EventTooLarge, error_event, usage_of
 from gateway.upstream import Response, UpstreamError, UpstreamTimeout
 
 _MAX_PLAIN_BYTES = 64 * 2**20
+_LARGE_BYTES = 2**20
 _MAX_ERROR_BYTES = 2**20
 _MAX_KEPT_BYTES = 256 * 1024
 _BROKEN = 502
@@ -38,7 +42,7 @@ class Relay:
         target: Target,
         requested: str,
         metrics: Metrics,
-        idle_s: float,
+        timeouts: Timeouts,
     ) -> None:
         self._send = send
         self._record = record
@@ -46,7 +50,8 @@ class Relay:
         self._target = target
         self._requested = requested
         self._metrics = metrics
-        self._idle_s = idle_s
+        self._idle_s = timeouts.idle_s
+        self._client_s = timeouts.client_s
         self._kept: list[bytes] = []
         self._kept_bytes = 0
 
@@ -78,12 +83,12 @@ class Relay:
 
     async def _plain(self, response: Response) -> None:
         body = await self._read(response, _MAX_PLAIN_BYTES)
-        answer = _json_object(body)
+        # A large one is parsed beside the loop, where it stalls no stream.
+        in_thread = len(body) > _LARGE_BYTES
+        answer = await asyncio.to_thread(_json_object, body) if in_thread else _json_object(body)
         self._check_model(answer)
         if usage := usage_of(answer):
             self._record.prompt_tokens, self._record.completion_tokens = usage
-        elif self._route is Route.COUNT_TOKENS:
-            pass  # It counts; nothing was processed by the model.
         await self._start(b"application/json", [(b"content-length", b"%d" % len(body))])
         await self._body(body, more=False)
 
@@ -107,15 +112,19 @@ class Relay:
         try:
             async for chunk in response.chunks(self._idle_s):
                 block = events.feed(chunk)
-                if not block:
+                if not block and not events.failed:
                     continue
-                if not started:
+                if not started and block:
                     self._check_first(block)
                     await self._start(b"text/event-stream; charset=utf-8", _STREAM_HEADERS)
                     started = True
                 clock.tick(events.token_events)
-                await self._body(block, more=True)
-            if not events.ended and not events.failed:
+                if block:
+                    await self._body(block, more=True)
+                if events.failed:
+                    problem = EngineFailed("The engine failed; the answer is incomplete.")
+                    break
+            if not events.ended and problem is None:
                 problem = EngineFailed("The engine ended the answer early.")
         except (UpstreamError, EventTooLarge) as error:
             problem = _told(error)
@@ -123,10 +132,9 @@ class Relay:
             self._count(events)
         if not started and problem is not None:
             raise problem
-        if events.failed or problem is not None:
-            self._record.final_status = _BROKEN
-            self._record.error_code = problem.code if problem else "engine_error_event"
-        await self._finish(problem if not events.failed else None)
+        if problem is not None:
+            self._record.final_status, self._record.error_code = _BROKEN, problem.code
+        await self._finish(problem)
 
     def _check_first(self, block: bytes) -> None:
         if b'"model":' not in block:
@@ -136,7 +144,7 @@ class Relay:
             raise EngineFailed("The engine answered as another model; the answer was dropped.")
 
     async def _start(self, content_type: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        await self._send(
+        await self._send_in_time(
             {
                 "type": "http.response.start",
                 "status": 200,
@@ -150,9 +158,9 @@ class Relay:
 
     async def _body(self, body: bytes, *, more: bool) -> None:
         if self._kept_bytes < _MAX_KEPT_BYTES:
-            self._kept.append(body)
-            self._kept_bytes += len(body)
-        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+            self._kept.append(body[: _MAX_KEPT_BYTES - self._kept_bytes])
+            self._kept_bytes += len(self._kept[-1])
+        await self._send_in_time({"type": "http.response.body", "body": body, "more_body": more})
 
     async def _finish(self, problem: GatewayError | None) -> None:
         body = b""
@@ -162,7 +170,15 @@ class Relay:
                 openai_body(problem),
                 anthropic_body(problem, self._record.request_id),
             )
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        await self._send_in_time({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def _send_in_time(self, message: Message) -> None:
+        """A client that does not read must not hold an engine's place for ever."""
+        try:
+            async with asyncio.timeout(self._client_s):
+                await self._send(message)
+        except TimeoutError:
+            raise ClientGone from None
 
     def _count(self, events: EventStream) -> None:
         record = self._record

@@ -1,7 +1,7 @@
 """Which adapters an engine holds, and which one makes room; pure bookkeeping without I/O."""
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Set
 
 from adapters_registry.types import Version
 
@@ -71,7 +71,6 @@ class Residency:
         idle = [name for name in self._resident if not self._in_use[name]]
         return idle[:excess] if len(idle) >= excess else None
 
-    def idle_strangers(self, known: Iterable[str]) -> list[str]:
-        """Resident names without calls that the registry no longer knows."""
-        names = set(known)
-        return [name for name in self._resident if name not in names and not self._in_use[name]]
+    def strangers(self, known: Set[str]) -> list[str]:
+        """Resident names that are not among the known."""
+        return [name for name in self._resident if name not in known]

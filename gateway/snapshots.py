@@ -6,12 +6,10 @@ from collections.abc import Callable
 
 from adapters_registry.errors import RegistryError
 from adapters_registry.registry import Registry
-from adapters_registry.types import Snapshot
 
 _log = logging.getLogger(__name__)
 
-Listener = Callable[[Snapshot, Snapshot], None]
-"""Called with the old and the new snapshot after each change."""
+Listener = Callable[[], None]
 
 
 class Snapshots:
@@ -38,7 +36,7 @@ class Snapshots:
             old, self.current = self.current, new
         if new.revision != old.revision:
             for listener in self._listeners:
-                listener(old, new)
+                listener()
 
     async def poll(self) -> None:
         """Refreshes for ever, whenever the registry's revision has moved."""
@@ -51,7 +49,11 @@ class Snapshots:
                 if away:
                     _log.info("the registry's database is back")
                 away = False
-            except RegistryError as error:
+            except Exception as error:
+                # Whatever it is, the next poll may succeed; a dead poll would keep revoked keys.
                 if not away:
-                    _log.warning("serving from the last snapshot: %s", error)
+                    _log.warning(
+                        "serving from the last snapshot: %s",
+                        error if isinstance(error, RegistryError) else type(error).__name__,
+                    )
                 away = True

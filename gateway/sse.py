@@ -31,7 +31,7 @@ class EventTooLarge(Exception):
 _TOKEN_MARK = {
     Route.CHAT: b"data: {",
     Route.COMPLETIONS: b"data: {",
-    Route.RESPONSES: b".delta\n",
+    Route.RESPONSES: b"event: response.output_text.delta\n",
     Route.MESSAGES: b"event: content_block_delta\n",
 }
 _END_MARK = {
@@ -60,15 +60,18 @@ class EventStream:
         self.token_events = 0
         self.usage: Usage | None = None
         self.failed = False
-        """Whether the engine sent an error event of its own."""
+        """Whether the engine sent an error event of its own; nothing after it counts."""
         self.ended = False
         """Whether the stream's last event was seen."""
 
     def feed(self, chunk: bytes) -> bytes:
         """The whole events that are complete now, without those taken out.
 
+        An error event and all after it are held back: its words are the engine's, not for clients.
         Raises EventTooLarge.
         """
+        if self.failed:
+            return b""
         data = self._held + chunk if self._held else chunk
         end = data.rfind(_END) + len(_END)
         if end < len(_END):
@@ -80,10 +83,12 @@ class EventStream:
         return self._follow(data[:end] if self._held else data)
 
     def _follow(self, block: bytes) -> bytes:
-        self.token_events += block.count(self._token_mark)
-        if self._error_mark in block:
+        error = _find(block, self._error_mark)
+        if error >= 0:
             self.failed = True
-        if self._end_mark in block:
+            block = block[:error]
+        self.token_events += _count(block, self._token_mark)
+        if _find(block, self._end_mark) >= 0:
             self.ended = True
         if _USAGE in block:
             return self._take_usage(block)
@@ -100,6 +105,17 @@ class EventStream:
                     continue
             kept.append(event + _END)
         return b"".join(kept)
+
+
+def _find(block: bytes, mark: bytes) -> int:
+    """Where a line begins with the mark, else -1; the text of an answer cannot begin a line."""
+    if block.startswith(mark):
+        return 0
+    return block.find(b"\n" + mark) + 1 or -1
+
+
+def _count(block: bytes, mark: bytes) -> int:
+    return block.startswith(mark) + block.count(b"\n" + mark)
 
 
 def _payload(event: bytes) -> dict[str, Any] | None:
@@ -119,6 +135,9 @@ def usage_of(payload: Mapping[str, Any]) -> Usage | None:
         usage = holder.get("usage") if isinstance(holder, Mapping) else None
         if isinstance(usage, Mapping):
             prompt = usage.get("prompt_tokens", usage.get("input_tokens", 0))
+            if "cache_read_input_tokens" in usage:  # Anthropic's count leaves them out.
+                prompt += usage["cache_read_input_tokens"] or 0
+                prompt += usage.get("cache_creation_input_tokens") or 0
             completion = usage.get("completion_tokens", usage.get("output_tokens", 0))
             return Usage(int(prompt or 0), int(completion or 0))
     return None

@@ -14,6 +14,7 @@ learns that nobody listens any more.
 import asyncio
 import os
 import ssl
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Self, cast
 from urllib.parse import urlsplit
@@ -26,6 +27,8 @@ _HEADER_BYTES = 65_536
 _BUFFER_BYTES = 262_144
 """Above this the connection is no longer read: a slow client slows the engine, not memory."""
 _IDLE_CONNECTIONS = 1024
+_STALE_S = 1.0
+"""A connection that was closed while it was kept shows it at once."""
 
 
 class UpstreamError(Exception):
@@ -57,7 +60,6 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None
-        self.used = False
         self.closed = False
         self._reset()
 
@@ -157,7 +159,6 @@ class _Connection(asyncio.Protocol):
         assert self._transport is not None
         self._reset()
         self.busy = True
-        self.used = True
         self._transport.write(head + body)
 
     async def wait_headers(self, timeout_s: float) -> None:
@@ -307,24 +308,20 @@ class Upstream:
     ) -> Response:
         """Sends a request and waits for the response's headers.
 
-        A kept connection that the engine had closed meanwhile is replaced once, unseen.
+        A kept connection that the engine had closed meanwhile is replaced once, unseen; one that
+        is lost later is an error, since the engine may be at work on the request.
         Raises UpstreamError. Cancelled, it closes the connection.
         """
         head = self._head(method, path, headers, len(body))
-        while True:
-            connection = self._take() or await self._connect()
-            fresh = not connection.used
+        kept = self._take()
+        if kept is not None:
+            sent_at = time.monotonic()
             try:
-                connection.send(head, body)
-                await connection.wait_headers(first_byte_s)
+                return await self._exchange(kept, head, body, first_byte_s)
             except ConnectionLost:
-                if fresh:
+                if time.monotonic() - sent_at > _STALE_S:
                     raise
-                continue
-            except BaseException:
-                connection.abort()
-                raise
-            return Response(self, connection)
+        return await self._exchange(await self._connect(), head, body, first_byte_s)
 
     async def close(self) -> None:
         """Closes every connection, those in use too."""
@@ -332,6 +329,17 @@ class Upstream:
             connection.abort()
         self._idle.clear()
         await asyncio.sleep(0)  # lets the transports report their end
+
+    async def _exchange(
+        self, connection: _Connection, head: bytes, body: bytes, first_byte_s: float
+    ) -> Response:
+        try:
+            connection.send(head, body)
+            await connection.wait_headers(first_byte_s)
+        except BaseException:
+            connection.abort()
+            raise
+        return Response(self, connection)
 
     def _head(self, method: bytes, path: bytes, headers: Sequence[Header], size: int) -> bytes:
         lines = [b"%b %b%b HTTP/1.1" % (method, self._prefix, path), b"host: " + self._host_header]

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from loraplex.adapter_folder import read_folder
+from loraplex.adapter_pull import pull_folder
 from loraplex.admin_client import AdapterBody, AdminClient, VersionBody
 from loraplex.connection import AsJson, Key, Url, connect
 from loraplex.errors import CommandError, UsageError
@@ -17,7 +18,7 @@ from loraplex.output import (
     print_line,
     print_table,
     size,
-    upload_progress,
+    transfer_progress,
     warn,
     when,
 )
@@ -103,7 +104,7 @@ def push(
     ref = _adapter_ref(name)
     upload = read_folder(_local(path), profile_file=profile, chat_template=chat_template)
     with connect(url, key) as gateway:
-        with upload_progress(upload.file_bytes) as sent:
+        with transfer_progress("uploading", upload.file_bytes) as sent:
             pushed = gateway.push(ref.tenant, ref.adapter, upload.parts, sent=sent)
         for text in upload.notes:
             note(text)
@@ -139,6 +140,39 @@ def _show_pushed(ref: Ref, pushed: VersionBody, as_json: bool) -> None:
     print_line(f"Pushed {label} ({pushed['state']}), digest {pushed['digest'][:12]}.")
     if pushed["state"] != "live":
         print_line(f"Make it live: loraplex adapters promote {label}")
+
+
+@app.command()
+def pull(
+    name: Annotated[str, typer.Argument(metavar="TENANT/ADAPTER[@N]")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="A new folder; else ./ADAPTER-N.")
+    ] = None,
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Pull a version, by default the live one, into a folder that can be pushed again."""
+    ref = parse_ref(name)
+    with connect(url, key) as gateway:
+        version = _pulled_version(gateway, ref)
+        folder = out or Path(f"{ref.adapter}-{version['version']}")
+        with transfer_progress("receiving", version["size_bytes"]) as received:
+            pull_folder(gateway, ref.tenant, ref.adapter, version, folder, received=received)
+    if as_json:
+        print_json({**version, "path": str(folder)})
+        return
+    label = f"{ref.tenant}/{ref.adapter}@{version['version']}"
+    print_line(f"Pulled {label}, digest {version['digest'][:12]}, into {folder}.")
+
+
+def _pulled_version(gateway: AdminClient, ref: Ref) -> VersionBody:
+    if ref.version is not None:
+        return gateway.version(ref.tenant, ref.adapter, ref.version)
+    for version in gateway.versions(ref.tenant, ref.adapter):
+        if version["state"] == "live":
+            return version
+    raise CommandError(f"{ref} has no live version; write {ref}@N: `adapters show {ref}` lists N")
 
 
 @app.command("list")

@@ -2,8 +2,8 @@
 
 import io
 import ipaddress
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -120,7 +120,7 @@ class AdminClient:
             headers={"authorization": f"Bearer {key}"} if key is not None else {},
             timeout=httpx.Timeout(_ANSWER_S, connect=_CONNECT_S),
             # A proxy from the environment cannot reach this machine's own loopback.
-            trust_env=not _is_loopback(self._url),
+            trust_env=not is_loopback(self._url),
         )
 
     def __enter__(self) -> Self:
@@ -183,6 +183,18 @@ class AdminClient:
             form = [(part.name, _form_field(part, files, sent)) for part in parts]
             answer = self._call("POST", _adapter(tenant, adapter, "versions"), files=form)
         return cast(VersionBody, self._object(answer))
+
+    def download(
+        self, tenant: str, adapter: str, version: int, name: str, *, take: Callable[[bytes], object]
+    ) -> None:
+        """Reads one of a version's files; `take` is given block after block."""
+        path = _adapter(tenant, adapter, "versions", version, "files", name)
+        with self._reaching(), self._http.stream("GET", f"/admin/v1{path}") as answer:
+            if not answer.is_success:
+                answer.read()
+                raise self._refusal(answer)
+            for block in answer.iter_bytes():
+                take(block)
 
     def promote(
         self,
@@ -264,8 +276,14 @@ class AdminClient:
         return answer
 
     def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
-        try:
+        with self._reaching():
             return self._http.request(method, path, **content)
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Says in words why a call, or the reading of its answer, broke off."""
+        try:
+            yield
         except (httpx.ConnectError, httpx.ConnectTimeout):
             raise GatewayUnreachable(
                 f"cannot reach {self._url}: is `loraplex serve` running? "
@@ -352,7 +370,8 @@ def _adapter(tenant: str, adapter: str, *more: str | int) -> str:
     return _path("tenants", tenant, "adapters", adapter, *more)
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Whether a URL's host can only be this machine: localhost, 127.0.0.0/8 or ::1."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from loraplex.admin_client import AdminClient
+from loraplex.admin_client import AdminClient, is_loopback
 from loraplex.errors import CommandError, UsageError
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -21,7 +21,10 @@ Url = Annotated[
 ]
 Key = Annotated[
     str | None,
-    typer.Option("--key", help="The key; else LORAPLEX_KEY, else this machine's admin key."),
+    typer.Option(
+        "--key",
+        help="The key; else LORAPLEX_KEY; else, for a gateway on this machine, its admin key.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -43,10 +46,11 @@ def connect(url: str | None, key: str | None) -> AdminClient:
 
 def find_connection(url: str | None, key: str | None, environ: Mapping[str, str]) -> Connection:
     """The connection that these flags and this environment stand for."""
-    found_key, source = _find_key(key, environ)
+    address = _checked_url(url or environ.get("LORAPLEX_URL"))
+    found_key, source = _given_key(key, environ) or _own_key(address, environ)
     if found_key is not None and not (found_key.isascii() and found_key.isprintable()):
         raise UsageError(f"the key from {source} holds characters that no key has; copy it again")
-    return Connection(_checked_url(url or environ.get("LORAPLEX_URL")), found_key, source)
+    return Connection(address, found_key, source)
 
 
 def environment_of_this_machine() -> dict[str, str]:
@@ -71,12 +75,23 @@ def _checked_url(url: str | None) -> str:
     return url.rstrip("/").removesuffix("/v1").removesuffix("/admin")
 
 
-def _find_key(flag: str | None, environ: Mapping[str, str]) -> tuple[str | None, str]:
-    if flag:
-        return flag.strip(), "--key"
-    for name in ("LORAPLEX_KEY", "LORAPLEX_ADMIN_KEY"):
-        if value := environ.get(name, "").strip():
-            return value, name
+def _given_key(flag: str | None, environ: Mapping[str, str]) -> tuple[str, str] | None:
+    """A key that the person chose for this gateway, and its source."""
+    for value, source in ((flag, "--key"), (environ.get("LORAPLEX_KEY"), "LORAPLEX_KEY")):
+        if value and value.strip():
+            return value.strip(), source
+    return None
+
+
+def _own_key(url: str, environ: Mapping[str, str]) -> tuple[str | None, str]:
+    """This machine's admin key and its source. Nobody chose it for `url`, so it stays here."""
+    if not is_loopback(url):
+        raise UsageError(
+            f"{url} is not on this machine, whose admin key is sent nowhere else; "
+            "pass that gateway's key with --key or LORAPLEX_KEY"
+        )
+    if value := environ.get("LORAPLEX_ADMIN_KEY", "").strip():
+        return value, "LORAPLEX_ADMIN_KEY"
     file = _data_dir(environ) / "admin.key"
     try:
         return file.read_text().strip() or None, f"the file {file}"

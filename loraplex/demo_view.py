@@ -13,15 +13,16 @@ from rich.text import Text
 if TYPE_CHECKING:
     from loraplex.ask import Answer
 
-_NEWS_EVERY_S = 5.0
+_NEWS_EVERY_S = 10.0
 """Between lines of news where they cannot be overwritten."""
 
 
 class View:
     """Prints the demo on a console; on a pipe the same without colours and moving parts."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
+        self._clock = clock
         self._steps = 0
 
     def step(self, title: str) -> None:
@@ -97,12 +98,12 @@ class View:
         return text
 
     def _occasionally(self) -> Callable[[str], None]:
-        last, next_s = "", 0.0
+        last, next_s = "", self._clock()
 
         def show(news: str) -> None:
             nonlocal last, next_s
-            if news != last and time.monotonic() >= next_s:
+            if news != last and self._clock() >= next_s:
                 self._console.print(self._one_line(f"   {news}"))
-                last, next_s = news, time.monotonic() + _NEWS_EVERY_S
+                last, next_s = news, self._clock() + _NEWS_EVERY_S
 
         return show

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from loraplex.admin_client import AdminClient, GatewayUnreachable
@@ -18,7 +19,11 @@ from loraplex.errors import CommandError
 
 SERVE = (sys.executable, "-m", "loraplex", "serve")
 _START_S = 1200.0
-_CHILD_LINE = re.compile(r"(engine|gateway) +\| |\{")
+# What gateway.console prints: how far the start is, without the lines of the children, which carry
+# a prefix or are JSON; and in the end why it failed, with a child's last lines after it.
+_PROGRESS_LINE = re.compile(r"(?!(?:engine|gateway|model) +\| |\{).+ \(\d+ s\)")
+_FAILURE_MARK = "error: "
+_TAIL_MARK = "Its last lines:"
 _POLL_S = 0.25
 _STOP_S = 40.0
 
@@ -77,17 +82,28 @@ def wait_until_ready(gateway: LocalGateway, on_news: Callable[[str], None]) -> N
     with AdminClient(gateway.url, None) as client:
         while not _is_ready(client):
             if gateway.process.poll() is not None:
-                raise CommandError(f"the gateway could not start:\n{last_lines(gateway.log)}")
+                raise CommandError(_why_it_failed(gateway.log))
             if time.monotonic() > deadline:
                 raise CommandError(f"the gateway is not ready after {_START_S:.0f} s")
-            on_news(_news(gateway.log))
+            if news := _news(gateway.log):
+                on_news(news)
             time.sleep(_POLL_S)
 
 
-def _news(log: Path) -> str:
-    """The supervisor's own last word; its children's lines carry a prefix or are JSON."""
-    own = [line for line in last_lines(log, 100).splitlines() if not _CHILD_LINE.match(line)]
-    return own[-1] if own else "starting"
+def _news(log: Path) -> str | None:
+    """What the supervisor last said about how far the start is."""
+    lines = reversed(last_lines(log, 100).splitlines())
+    return next((line for line in lines if _PROGRESS_LINE.fullmatch(line)), None)
+
+
+def _why_it_failed(log: Path) -> str:
+    """The error that `loraplex serve` ended with; where it named none, the end of the log."""
+    lines = log.read_text("utf-8", "replace").splitlines()
+    marked = [at for at, line in enumerate(lines) if line.startswith(_FAILURE_MARK)]
+    if not marked:
+        return f"the gateway could not start:\n{last_lines(log)}"
+    reason = takewhile(lambda line: line != _TAIL_MARK, lines[marked[-1] :])
+    return "\n".join(reason).removeprefix(_FAILURE_MARK)
 
 
 def last_lines(log: Path, count: int = 12) -> str:

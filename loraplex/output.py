@@ -80,7 +80,7 @@ def _labelled(label: str, style: str, text: str) -> None:
 
 
 @contextmanager
-def upload_progress(total_bytes: int) -> Iterator[Callable[[int], None]]:
+def transfer_progress(doing: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
     """A bar with bytes, throughput and time left, if stderr is a terminal. Yields what moves it."""
     console = Console(stderr=True)
     columns = (
@@ -93,7 +93,7 @@ def upload_progress(total_bytes: int) -> Iterator[Callable[[int], None]]:
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as progress:
-        task = progress.add_task("uploading", total=total_bytes)
+        task = progress.add_task(doing, total=total_bytes)
 
         def moved(size_bytes: int) -> None:
             progress.advance(task, size_bytes)

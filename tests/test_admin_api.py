@@ -401,14 +401,19 @@ async def test_an_engine_that_goes_away_meanwhile_is_a_503(
     assert (await acme.get(SUPPORT)).json()["live"] is None
 
 
-async def test_promote_works_while_the_engine_is_down(
+async def test_while_the_engine_is_down_only_a_forced_promote_works(
     gateway: AdminGateway, acme: httpx.AsyncClient
 ) -> None:
     await gateway.push()
-    gateway.parts.engine.state = EngineState.DOWN
-    answer = await acme.post(SUPPORT + "/promote", json={"version": 1})
-    assert answer.json()["live"] == 1
-    assert gateway.parts.engine.loads == []
+    engine = gateway.parts.engine
+    engine.state = EngineState.DOWN
+    engine.refuses = EngineUnavailable("The engine is not ready.", retry_after_s=5)
+    refused = await acme.post(SUPPORT + "/promote", json={"version": 1})
+    assert refused.status_code == 503
+    assert (await acme.get(SUPPORT)).json()["live"] is None
+    forced = await acme.post(SUPPORT + "/promote", json={"version": 1, "force": True})
+    assert forced.json()["live"] == 1
+    assert (await acme.get(SUPPORT + "/history")).json()["data"][0]["forced"] is True
 
 
 async def test_rollback_goes_to_the_version_before_or_to_the_one_named(

@@ -187,6 +187,15 @@ def test_where_the_key_comes_from(
     assert sent not in result.stderr.replace("LORAPLEX_KEY", "")
 
 
+def test_this_machines_key_stays_on_it(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "admin.key").write_text("k4")
+    words = ["tenants", "list", "--url", "https://gateway.test"]
+    result = CliRunner().invoke(app, words, env={"LORAPLEX_ADMIN_KEY": "k3"})
+    assert result.exit_code == 2
+    assert "pass that gateway's key with --key or LORAPLEX_KEY" in result.stderr
+
+
 def test_no_key_at_all(gateway: FakeGateway) -> None:
     gateway.refuse("GET /admin/v1/tenants", 401, "no key")
     result = CliRunner().invoke(app, ["tenants", "list", "--url", gateway.url])
@@ -382,6 +391,7 @@ def test_keys_revoke(gateway: FakeGateway) -> None:
         ("adapters", "rollback", "acme/support", "--to", "0"),
         ("adapters", "history", "acme/support@3"),
         ("adapters", "delete", "acme/support"),
+        ("adapters", "pull", "acme"),
         ("adapters", "push", "acme/support@3", "."),
         ("adapters", "push", "acme/support", "no-such-folder"),
         ("adapters", "push", "acme/support", "s3://bucket/adapter"),

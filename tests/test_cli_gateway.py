@@ -87,6 +87,25 @@ def test_every_table_shows_what_the_gateway_says(gateway: RunningGateway, tmp_pa
     assert text_of(gateway, f"keys revoke tables {key_id}").startswith("Revoked")
 
 
+def test_what_is_pulled_can_be_pushed_again(gateway: RunningGateway, tmp_path: Path) -> None:
+    run(gateway, "tenants create again")
+    folder = good_adapter(tmp_path / "one", gateway.base, seed=5)
+    profile = {"system_prompt": "Be brief.", "sampling": {"temperature": 0}, "stop": ["END"]}
+    (folder / "metadata.json").write_text(json.dumps({"serving_profile": profile}))
+    first = json_of(gateway, f"adapters push again/support {folder} --promote")
+    pulled = tmp_path / "made" / "pulled"
+    assert json_of(gateway, f"adapters pull again/support --out {pulled}") == {
+        **json_of(gateway, "adapters show again/support@1"),
+        "path": str(pulled),
+    }
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (pulled / name).read_bytes() == (folder / name).read_bytes()
+    second = json_of(gateway, f"adapters push again/support {pulled}")
+    assert second["version"] == 2
+    for field in ("digest", "profile", "size_bytes"):
+        assert second[field] == first[field]
+
+
 def test_a_tenants_own_manager(gateway: RunningGateway, tmp_path: Path) -> None:
     run(gateway, "tenants create mine")
     made = json_of(gateway, "keys create mine --scope inference --scope manage")
@@ -97,9 +116,10 @@ def test_a_tenants_own_manager(gateway: RunningGateway, tmp_path: Path) -> None:
     assert [one["tenant"] for one in json_of(gateway, "adapters list", made["key"])["data"]] == [
         "mine"
     ]
-    other = run(gateway, "adapters list acme", made["key"])
-    assert other.exit_code == 1
-    assert other.stderr.startswith("error: ")
+    for words in ("list acme", "pull acme/support@1"):
+        other = run(gateway, f"adapters {words}", made["key"])
+        assert other.exit_code == 1
+        assert other.stderr.startswith("error: ")
 
 
 def test_a_bad_adapter_is_refused_in_words(gateway: RunningGateway, tmp_path: Path) -> None:

@@ -84,8 +84,7 @@ def test_a_start_that_fails_says_why_and_keeps_the_log(tmp_path: Path) -> None:
     environ = environment(tmp_path, LORAPLEX_ENGINE_ARGS="--port 1")
     done = subprocess.run(COMMAND, env=environ, capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 1
-    assert "error: the gateway could not start:" in done.stderr
-    assert "--port" in done.stderr
+    assert done.stderr.startswith("error: --port: ")
     found = re.search(r"The log of gateway and engine: (\S+)", done.stderr)
     assert found is not None
     assert "--port" in Path(found.group(1)).read_text()

@@ -1,6 +1,7 @@
 """How the demo looks on a pipe and on a terminal."""
 
 import io
+import re
 
 from rich.console import Console
 
@@ -64,6 +65,15 @@ def test_news_on_a_pipe_is_not_repeated() -> None:
             news("converting the model " + "x" * 100)
     assert screen.getvalue().count("converting the model") == 1
     assert len(screen.getvalue().rstrip("\n")) <= 80
+
+
+def test_news_on_a_pipe_is_a_line_every_ten_seconds_at_most() -> None:
+    screen, now_s = io.StringIO(), 100.0
+    with View(Console(file=screen, width=80), lambda: now_s).waiting() as news:
+        for second in range(25):
+            news(f"starting the engine ({second} s)")
+            now_s += 1
+    assert re.findall(r"\((\d+) s\)", screen.getvalue()) == ["0", "10", "20"]
 
 
 def test_news_on_a_terminal_moves_and_leaves_nothing() -> None:

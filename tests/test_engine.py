@@ -38,6 +38,7 @@ async def watched(
         max_adapters=max_adapters,
         timeouts=Timeouts(),
         metrics=Metrics(),
+        verify=lambda version: version,
     )
     task = asyncio.create_task(engine.watch(current))
     try:
@@ -181,12 +182,15 @@ async def test_what_the_registry_forgot_is_unloaded_when_idle(
     fake: FakeEngine, tmp_path: Path
 ) -> None:
     one, two = on_disk(tmp_path, 1), on_disk(tmp_path, 2)
-    async with watched(fake) as engine:
+    known = [snapshot(one, two)]
+    async with watched(fake, lambda: known[-1]) as engine:
         await reaches(engine, EngineState.UP)
         async with engine.lease(one):
             await engine.ensure_loaded(two)
-            engine.registry_changed(snapshot(one, two), snapshot())
+            known.append(snapshot())
+            engine.registry_changed()
             await until(lambda: engine.info()["resident"] == [one.label])
+        await until(lambda: engine.info()["resident"] == [])
 
 
 async def test_an_engine_that_kept_running_is_believed(fake: FakeEngine, tmp_path: Path) -> None:

@@ -10,21 +10,21 @@ from gateway.feedback import Completions, FeedbackIn
 def test_a_completion_is_found_by_the_id_of_its_answer(prefix: str) -> None:
     completions = Completions()
     completions.record("0a1b", "acme", "support", "3")
-    assert completions.find("acme", f"{prefix}0a1b") == ("acme", "support", "3")
+    assert completions.take("acme", f"{prefix}0a1b") == ("acme", "support", "3")
 
 
 def test_another_tenants_completion_looks_like_a_missing_one() -> None:
     completions = Completions()
     completions.record("0a1b", "acme", "support", "3")
-    assert completions.find("globex", "chatcmpl-0a1b") is None
-    assert completions.find("acme", "chatcmpl-0a1c") is None
+    assert completions.take("globex", "chatcmpl-0a1b") is None
+    assert completions.take("acme", "chatcmpl-0a1c") is None
 
 
 def test_the_oldest_completions_are_forgotten() -> None:
     completions = Completions(capacity=2)
     for request_id in ("a", "b", "c"):
         completions.record(request_id, "acme", "support", "1")
-    found = [completions.find("acme", request_id) is not None for request_id in ("a", "b", "c")]
+    found = [completions.take("acme", request_id) is not None for request_id in ("a", "b", "c")]
     assert found == [False, True, True]
 
 

@@ -194,6 +194,8 @@ def test_an_error_event_of_the_engine_stays_the_only_one(
         event for event in events(answer.text) if "error" in event or event.get("type") == "error"
     ]
     assert len(problems) == 1
+    assert "incomplete" in json.dumps(problems[0])
+    assert "Internal server error" not in answer.text
     gateway.wait_for(lambda: gateway.requests_logged()[-1]["outcome"] == "broken")
 
 
@@ -382,7 +384,7 @@ def test_series_of_a_deleted_version_go(gateway: RunningGateway, tmp_path: Path)
     gateway.post(path, body(path, model="gone@1"))
     assert gateway.sample("loraplex_requests_total", adapter="gone", version="1") == 1
     gateway.admin("DELETE", "/tenants/acme/adapters/gone/versions/1")
-    assert gateway.sample("loraplex_requests_total", adapter="gone", version="1") == 0
+    gateway.wait_for(lambda: not gateway.sample("loraplex_requests_total", adapter="gone"))
     assert gateway.post(path, body(path, model="gone@1")).status_code == 404
     gateway.wait_for(
         lambda: "acme/gone@1" not in gateway.admin("GET", "/engines").json()["data"][0]["resident"]
@@ -417,3 +419,27 @@ def _listens(gateway: RunningGateway) -> bool:
         return gateway.ready()
     except AssertionError:
         return False
+
+
+def test_a_client_that_does_not_read_is_let_go(tmp_path: Path, tiny_model: TinyModel) -> None:
+    fake = FakeEngine.start("--served-model-name", BASE)
+    try:
+        with running_gateway(
+            fake, tmp_path, tiny_model, timeouts={"client_s": 0.5}, max_in_flight=1
+        ) as gateway:
+            gateway.push(tmp_path / "acme")
+            fake.control(text="word " * 2_000_000)
+
+            async def never_read() -> None:
+                _, writer = await opened(gateway, "/v1/completions", stream=False)
+                fake.wait_for(lambda state: state["open"] == 1)
+                gateway.wait_for(
+                    lambda: gateway.sample("loraplex_requests_total", status="499") == 1
+                )
+                writer.transport.abort()
+
+            asyncio.run(never_read())
+            fake.control(text=None)
+            assert gateway.post("/v1/completions", body("/v1/completions")).status_code == 200
+    finally:
+        fake.stop()

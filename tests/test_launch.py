@@ -129,27 +129,57 @@ def test_a_dtype_that_was_set_is_used() -> None:
     assert why(command, "dtype") == "set by you"
 
 
-def test_a_small_model_gets_its_whole_context_and_no_more_cache_than_it_needs() -> None:
+def kv_bytes(command: EngineLaunch) -> int:
+    return int(flag(command, "kv-cache-memory-bytes") or 0)
+
+
+def test_the_cache_is_what_usual_sequences_need_however_much_is_free() -> None:
     command = launch(replace(CPU, available_bytes=1000 * GIB))
     assert flag(command, "max-model-len") == "8192"
-    needed_bytes = 32 * 8192 * 2 * 30 * 3 * 64 * 4
-    assert int(flag(command, "kv-cache-memory-bytes") or 0) == needed_bytes
+    assert kv_bytes(command) == 32 * 2048 * 2 * 30 * 3 * 64 * 4
+    assert why(command, "kv-cache-memory-bytes") == (
+        "2.8 GiB: 32 sequences of 2048 tokens; 1000.0 GiB are free"
+    )
+
+
+def test_shorter_sequences_need_less_cache() -> None:
+    command = launch(replace(CPU, available_bytes=1000 * GIB), max_model_len=1024)
+    assert kv_bytes(command) == 32 * 1024 * 2 * 30 * 3 * 64 * 4
+
+
+def test_the_cache_is_a_quarter_of_what_is_free_at_most() -> None:
+    command = launch(replace(CPU, available_bytes=8 * GIB))
+    assert kv_bytes(command) == 2 * GIB
+    assert why(command, "kv-cache-memory-bytes") == (
+        "2.0 GiB: a quarter of what is free; 8.0 GiB are free"
+    )
+
+
+def test_the_cache_leaves_room_beside_the_weights() -> None:
+    command = launch(replace(CPU, available_bytes=8 * GIB), replace(SMOL, weights_bytes=2 * GIB))
+    assert 0 < kv_bytes(command) < (8 - 4 - 2) * GIB / 2
+    assert "weights and adapters" in why(command, "kv-cache-memory-bytes")
+
+
+def test_a_cache_of_unknown_need_is_a_quarter_at_most() -> None:
+    assert kv_bytes(launch(model=replace(SMOL, layers=0))) == 12 * GIB // 4
 
 
 def test_a_long_context_is_cut_so_that_four_full_sequences_fit() -> None:
     command = launch(model=BIG)
     length = int(flag(command, "max-model-len") or 0)
-    kv_bytes = int(flag(command, "kv-cache-memory-bytes") or 0)
     per_token = 2 * 32 * 8 * 128 * 4
     assert 2048 <= length < 131_072
-    assert 4 * length * per_token <= kv_bytes < 12 * GIB - 4 * GIB
+    assert 4 * length * per_token <= kv_bytes(command) <= 12 * GIB // 4
 
 
 def test_a_cache_always_holds_one_sequence_of_the_length_asked_for() -> None:
     command = launch(model=BIG, max_model_len=20_000)
     per_token = 2 * 32 * 8 * 128 * 4
     assert flag(command, "max-model-len") == "20000"
-    assert int(flag(command, "kv-cache-memory-bytes") or 0) >= 20_000 * per_token
+    # More than a quarter: vLLM does not start with less. Two blocks of 256 tokens are the margin.
+    assert kv_bytes(command) == (20_000 + 512) * per_token
+    assert "one sequence of 20000 tokens" in why(command, "kv-cache-memory-bytes")
 
 
 def test_a_model_of_unknown_length_decides_itself() -> None:

@@ -32,12 +32,11 @@ def test_where_all_are_in_use_nothing_makes_room() -> None:
     assert residency.total_in_use == 0
 
 
-def test_strangers_are_the_idle_ones_the_registry_forgot() -> None:
+def test_strangers_are_the_ones_the_registry_forgot() -> None:
     residency = Residency(4)
     for v in V[:3]:
         residency.add(v)
-    residency.acquire(V[0].engine_name)
-    assert residency.idle_strangers([V[1].engine_name]) == [V[2].engine_name]
+    assert residency.strangers({V[1].engine_name}) == [V[0].engine_name, V[2].engine_name]
 
 
 @given(st.lists(st.tuples(st.sampled_from(range(8)), st.booleans()), max_size=60))
