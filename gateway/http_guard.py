@@ -22,6 +22,10 @@ from gateway.errors import BadRequest, GatewayError, openai_body
 _HEADER_BYTES = 64 * 2**10
 
 
+ABORT = "loraplex.abort"
+"""The extension in a request's scope that ends its connection at once."""
+
+
 def guarded_protocol(headers_s: float, header_bytes: int = _HEADER_BYTES) -> type[asyncio.Protocol]:
     """The class for `uvicorn.Config(http=...)`, with its limits bound."""
 
@@ -96,6 +100,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._parsed_bytes = self._unparsed_bytes = 0
         self._start_timer()
         super().on_message_begin()
+        # An orderly close would wait for ever on a client that does not read.
+        self.scope["extensions"] = {ABORT: {"now": self.transport.abort}}
 
     def on_url(self, url: bytes) -> None:
         self._count_parsed(len(url))

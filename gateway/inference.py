@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from gateway.engine_call import EngineCall, cache_salt, engine_call, without_own
 from gateway.errors import EngineUnavailable, GatewayError, Overloaded
 from gateway.feedback import Completions
 from gateway.fields import check
+from gateway.http_guard import ABORT
 from gateway.json_body import parse_body
 from gateway.metrics import Metrics
 from gateway.profiles import apply_profile
@@ -40,6 +41,8 @@ class Exchange:
     record: RequestRecord
     receive: Receive
     send: Send
+    abort: Callable[[], None]
+    """Ends the connection at once."""
 
 
 class Inference:
@@ -89,6 +92,7 @@ class Inference:
                 await _end(answer, gone)
         except ClientGone:
             record.final_status = CLIENT_CLOSED
+            exchange.abort()
         except GatewayError as error:
             record.error_code = error.code
             raise
@@ -202,4 +206,10 @@ class InferenceResponse(HTTPResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = request_record(scope)
-        await self._inference.serve(Exchange(self._route, self._caller, record, receive, send))
+        abort = scope.get("extensions", {}).get(ABORT, {}).get("now", _nothing)
+        exchange = Exchange(self._route, self._caller, record, receive, send, abort)
+        await self._inference.serve(exchange)
+
+
+def _nothing() -> None:
+    """Where the server offers no way to end a connection."""

@@ -19,7 +19,7 @@ from tests.fake_gateway import FakeGateway, serving_fake
 
 ADAPTER = "/admin/v1/tenants/acme/adapters/support"
 FILES = {"adapter_config.json": b'{"r": 8}', "adapter_model.safetensors": b"weights" * 100_000}
-NO_PROFILE = {
+NO_PROFILE: dict[str, Any] = {
     "system_prompt": None,
     "sampling": {"temperature": None, "top_p": None},
     "stop": [],

@@ -209,10 +209,11 @@ async def test_what_the_admin_key_alone_may_do(
 async def test_no_route_answers_without_a_key(gateway: AdminGateway) -> None:
     paths = gateway.app.openapi()["paths"]
     assert len(paths) > 10
+    places = {"t": "acme", "a": "support", "n": 1, "key_id": "0", "name": "adapter_config.json"}
     async with gateway.client(None) as client:
         for path, methods in paths.items():
             for method in methods:
-                url = path.removeprefix("/admin/v1").format(t="acme", a="support", n=1, key_id="0")
+                url = path.removeprefix("/admin/v1").format(**places)
                 answer = await client.request(method, url)
                 assert answer.status_code == 401, (method, path)
 

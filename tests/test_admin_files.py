@@ -47,7 +47,7 @@ async def test_range_is_ignored(gateway: AdminGateway) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["metadata.json", "README.md", "..", "%2e%2e", "..%2f..%2fdb", "adapter_config.json%00"]
+    "name", ["metadata.json", "README.md", "%2e%2e", "..%2f..%2fdb", "adapter_config.json%00"]
 )
 async def test_no_other_file_is_given(gateway: AdminGateway, name: str) -> None:
     (stored(gateway) / "README.md").write_text("not an adapter's file")
