@@ -24,7 +24,7 @@ from tests.fake_engine import FakeEngine
 ADMIN_KEY = "the-admin-key-of-this-test"
 BASE = "smollm2-135m-instruct"
 START_S = 180.0
-STOP_S = 30.0
+STOP_S = 60.0
 
 
 @dataclass(frozen=True)

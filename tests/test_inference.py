@@ -428,10 +428,10 @@ def test_a_client_that_does_not_read_is_let_go(tmp_path: Path, tiny_model: TinyM
             fake, tmp_path, tiny_model, timeouts={"client_s": 0.5}, max_in_flight=1
         ) as gateway:
             gateway.push(tmp_path / "acme")
-            fake.control(text="word " * 2_000_000)
+            fake.control(text="word " * 200_000)
 
             async def never_read() -> None:
-                _, writer = await opened(gateway, "/v1/completions", stream=False)
+                _, writer = await opened(gateway, "/v1/completions", stream=True)
                 fake.wait_for(lambda state: state["open"] == 1)
                 gateway.wait_for(
                     lambda: gateway.sample("loraplex_requests_total", status="499") == 1
