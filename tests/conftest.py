@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -41,6 +42,11 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSystem]:
     system = start(tmp_path_factory.mktemp("live"))
     yield system
     system.stop()
+
+
+def pytest_configure() -> None:
+    """A run under nohup ignores SIGHUP, and what the tests start would inherit that."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_asyncio_loop_factories(

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -53,9 +54,8 @@ def stream(live: LiveSystem, tenant: str, started: threading.Semaphore) -> str:
     return "".join(seen)
 
 
-def ask_until(live: LiveSystem, tenant: str, done: threading.Event) -> list[str]:
-    """Asks again and again; the texts of all answers there were."""
-    texts = []
+def ask_until(live: LiveSystem, tenant: str, done: threading.Event, texts: list[str]) -> None:
+    """Asks again and again; adds the texts of all answers there were to `texts`."""
     while not done.is_set():
         answer = live.post(
             "/v1/completions",
@@ -73,33 +73,37 @@ def ask_until(live: LiveSystem, tenant: str, done: threading.Event) -> list[str]
             assert answer.status_code in (502, 503), answer.text
             assert answer.json()["error"]["message"]
             done.wait(0.1)
-    return texts
 
 
 def test_kill_9_of_the_engine_during_16_streams(live: LiveSystem) -> None:
     done, started = threading.Event(), threading.Semaphore(0)
     tenants = [*MARKERS] * 8
+    answers: dict[str, list[str]] = {tenant: [] for tenant in MARKERS}
     with ThreadPoolExecutor(32) as pool:
         streams = [pool.submit(stream, live, tenant, started) for tenant in tenants]
         for _ in streams:
             assert started.acquire(timeout=120)
-        askers = {tenant: pool.submit(ask_until, live, tenant, done) for tenant in MARKERS}
+        askers = [
+            pool.submit(ask_until, live, tenant, done, texts) for tenant, texts in answers.items()
+        ]
         try:
             os.kill(engine_pid(live), signal.SIGKILL)
             broken = [future.result() for future in streams]
-            _wait_until_not_ready(live)
-            _wait_until_ready(live)
+            _wait(lambda: not _ready(live), 30, live)
+            _wait(lambda: _ready(live), BACK_S, live)
             resident = live.admin("GET", "/engines")["data"][0]["resident"]
+            _wait(lambda: all(answers.values()), 120, live)
         finally:
             done.set()
     for text in broken:
         _ends_with_one_error_event(text)
     # Ready means that the live adapters in use are back.
     assert {f"{tenant}/{ADAPTER}@1" for tenant in MARKERS} <= set(resident)
-    for tenant, asker in askers.items():
-        for text in asker.result():
+    for asker in askers:
+        asker.result()
+    for tenant, texts in answers.items():
+        for text in texts:
             assert text.strip().startswith(MARKERS[tenant][:6]), text
-        assert asker.result(), "nothing was answered, so nothing was shown"
     for tenant, marker in MARKERS.items():
         answer = live.post(
             "/v1/chat/completions",
@@ -117,16 +121,12 @@ def _ends_with_one_error_event(text: str) -> None:
     assert errors[0]["error"]["message"]
 
 
-def _wait_until_not_ready(live: LiveSystem) -> None:
-    _wait(live, 503, 30)
+def _ready(live: LiveSystem) -> bool:
+    return httpx.get(f"{live.gateway_url}/readyz", trust_env=False).status_code == 200
 
 
-def _wait_until_ready(live: LiveSystem) -> None:
-    _wait(live, 200, BACK_S)
-
-
-def _wait(live: LiveSystem, status: int, deadline_s: float) -> None:
+def _wait(holds: Callable[[], bool], deadline_s: float, live: LiveSystem) -> None:
     end_s = time.monotonic() + deadline_s
-    while httpx.get(f"{live.gateway_url}/readyz", trust_env=False).status_code != status:
+    while not holds():
         assert time.monotonic() < end_s, live.log()[-3000:]
         time.sleep(0.1)

@@ -22,6 +22,7 @@ const weather = {
     },
   },
 };
+const weatherAsked = [{ role: "user", content: "What is the weather in Paris?" }];
 // Not an object: a schema lets white space through, and an adapter this small may write only that.
 const colour = { enum: ["red", "blue"] };
 
@@ -71,7 +72,8 @@ const found = {
   models: listed.map((item) => item.id),
   retrieved: (await client.models.retrieve(plain.model)).id,
   base: (await chat({ model: base })).model,
-  tool: (await chat({ tools: [weather], tool_choice: "required", max_tokens: 96 })).choices[0].message.tool_calls[0].function,
+  tool: (await chat({ messages: weatherAsked, tools: [weather], tool_choice: "required", max_tokens: 96 }))
+    .choices[0].message.tool_calls?.[0].function,
   toolLeftToModel: (await chat({ tools: [weather], tool_choice: "auto" })).choices.length,
   json: (
     await chat({
