@@ -33,7 +33,8 @@ def version_view(version: Version) -> dict[str, Any]:
         "rank": version.rank,
         "size_bytes": version.size_bytes,
         "warnings": list(version.warnings),
-        "profile": version.profile.model_dump(mode="json"),
+        # Only what the version states; null would read as a choice.
+        "profile": version.profile.model_dump(mode="json", exclude_defaults=True),
         "created_at": version.created_at.isoformat(),
     }
 

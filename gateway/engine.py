@@ -231,7 +231,7 @@ class Engine:
             return
         self._to_bring_back.clear()
         came_back = self.state is EngineState.DOWN
-        self.state, self.reason = EngineState.UP, "up"
+        self.state, self.reason = EngineState.UP, ""
         self._metrics.engine_up.labels(self.id).set(1)
         if came_back:
             self.restarts += 1
