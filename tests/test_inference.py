@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.routes import Route
 from tests.fake_engine import FakeEngine
 from tests.running_gateway import BASE, RunningGateway, TinyModel, running_gateway
 
@@ -247,7 +248,8 @@ async def opened(
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A raw connection with one request sent."""
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-    raw = json.dumps(body(path, stream=stream)).encode()
+    asked = {"model": "support", "messages": MESSAGES}
+    raw = json.dumps(body(path, stream=stream) if path in CALLS else asked).encode()
     head = (
         f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {gateway.keys['acme']}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(raw)}\r\n\r\n"
@@ -282,6 +284,30 @@ def test_50_clients_that_go_away_leave_nothing_behind(
     gateway.wait_for(lambda: cancelled() == before + 50)
     assert gateway.sample("loraplex_requests_in_flight", route=route) == 0
     assert gateway.admin("GET", "/engines").json()["data"][0]["in_flight"] == 0
+
+
+def test_50_token_counts_that_nobody_waits_for_leave_nothing_behind(
+    gateway: RunningGateway,
+) -> None:
+    path = Route.COUNT_TOKENS.path
+
+    async def come_and_go() -> None:
+        writers = [(await opened(gateway, path, stream=False))[1] for _ in range(50)]
+        gateway.fake.wait_for(lambda state: state["open"] == 50, deadline_s=20)
+        for writer in writers:
+            writer.transport.abort()
+
+    gateway.fake.control(headers_time_s=600.0)
+    try:
+        asyncio.run(come_and_go())
+        gateway.fake.wait_for(lambda state: state["open"] == 0, deadline_s=10)
+    finally:
+        gateway.fake.control(headers_time_s=0.0)
+    assert {call["outcome"] for call in gateway.fake.calls(path)} == {"client_closed"}
+    gateway.wait_for(
+        lambda: gateway.sample("loraplex_requests_total", route="count_tokens", status="499") == 50
+    )
+    assert gateway.sample("loraplex_requests_in_flight", route="count_tokens") == 0
 
 
 def test_a_client_that_goes_away_in_the_queue_of_a_load_cancels_nobody_else(
