@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +23,9 @@ class Scope(StrEnum):
 
     INFERENCE = "inference"
     MANAGE = "manage"
+
+    # Enum's own is a function of Python's, and every request looks for its scope.
+    __hash__ = str.__hash__
 
 
 class VersionState(StrEnum):
@@ -97,16 +100,16 @@ class Version:
     path: Path
     """Absolute, content-addressed folder with adapter_config.json and adapter_model.safetensors."""
     created_at: datetime
+    label: str = field(init=False)
+    """The name shown to people: `tenant/adapter@N`."""
+    engine_name: str = field(init=False)
+    """The name on an engine, unique in the world: `tenant/adapter@N:digest12`."""
 
-    @property
-    def label(self) -> str:
-        """The name shown to people: `tenant/adapter@N`."""
-        return f"{self.tenant}/{self.adapter}@{self.number}"
-
-    @property
-    def engine_name(self) -> str:
-        """The name on an engine, unique in the world: `tenant/adapter@N:digest12`."""
-        return f"{self.label}:{self.digest[:12]}"
+    def __post_init__(self) -> None:
+        label = f"{self.tenant}/{self.adapter}@{self.number}"
+        # Made once: every request asks for them.
+        object.__setattr__(self, "label", label)
+        object.__setattr__(self, "engine_name", f"{label}:{self.digest[:12]}")
 
 
 @dataclass(frozen=True, slots=True)

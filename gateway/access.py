@@ -2,33 +2,36 @@
 
 import asyncio
 import logging
-import secrets
+import os
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.metrics import NOBODY, Metrics, Subject
+from gateway.logs import RequestLog
+from gateway.metrics import NOBODY, CallSeries, Metrics, Subject
 from gateway.routes import Route
 
 _log = logging.getLogger("loraplex.request")
 CLIENT_CLOSED = 499
-_SHUTDOWN = 503
+SHUTDOWN = 503
 
 
-@dataclass(slots=True)
-class RequestRecord:
+class RequestRecord(msgspec.Struct):
     """What is known of one request. Holds no key, no prompt and no answer."""
 
     request_id: str
     method: str
-    arrived_at: float = field(default_factory=time.perf_counter)
+    arrived_at: float = msgspec.field(default_factory=time.perf_counter)
     """perf_counter seconds."""
     route: Route | None = None
     """None: not an inference route."""
     path_template: str | None = None
     subject: Subject = NOBODY
+    series: CallSeries | None = None
+    """Where the subject's calls are counted, once the subject is known."""
     key_id: str | None = None
     engine: str | None = None
     streamed: bool = False
@@ -52,13 +55,14 @@ class RequestRecord:
     @property
     def outcome(self) -> str:
         """served, refused, failed, cancelled or broken."""
-        if self.status == CLIENT_CLOSED:
+        status = self.status
+        if status == CLIENT_CLOSED:
             return "cancelled"
         if self.final_status is not None:
             return "broken"
-        if self.status >= 500:
+        if status >= 500:
             return "failed"
-        return "refused" if self.status >= 400 else "served"
+        return "refused" if status >= 400 else "served"
 
     def elapsed_s(self) -> float:
         """Seconds since the request arrived."""
@@ -66,17 +70,55 @@ class RequestRecord:
 
 
 class AccessLog:
-    """Plain ASGI around the application: gives each request its id, and its one end."""
+    """Gives each request its record, and its one end: counted once and logged once."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
+    def __init__(self, metrics: Metrics, request_log: RequestLog | None = None) -> None:
+        """request_log: takes the lines instead of the logger `loraplex.request`."""
         self._metrics = metrics
+        self._log = request_log or _log_line
+
+    def begin(self, method: str) -> RequestRecord:
+        """A record for a request that has just arrived; to be given to `end`."""
+        return RequestRecord(os.urandom(16).hex(), method)
+
+    def end(self, record: RequestRecord) -> None:
+        """Counts and logs a request."""
+        duration_s = record.elapsed_s()
+        if record.route is not None:
+            self._count(record, record.route, duration_s)
+        else:
+            self._metrics.other_requests.labels(
+                record.method, record.path_template or "", str(record.status)
+            ).inc()
+        quiet = record.path_template in ("/livez", "/readyz")
+        self._log(logging.DEBUG if quiet else logging.INFO, _fields(record, duration_s))
+
+    def _count(self, record: RequestRecord, route: Route, duration_s: float) -> None:
+        series = record.series or self._metrics.call(record.subject, route)
+        series.count(record.status)
+        series.duration.observe(duration_s)
+        if record.queue_s is not None:
+            series.queue.observe(record.queue_s)
+        if record.ttft_s is not None:
+            series.ttft.observe(record.ttft_s)
+        if record.prompt_tokens:
+            series.prompt_tokens.inc(record.prompt_tokens)
+        if record.completion_tokens:
+            series.count_tokens(record.completion_tokens, record.estimated)
+
+
+class Recorded:
+    """Plain ASGI around the application: the record of every request that is not relayed."""
+
+    def __init__(self, app: ASGIApp, access: AccessLog) -> None:
+        self._app = app
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        record = RequestRecord(secrets.token_hex(16), scope["method"])
+        record = self._access.begin(scope["method"])
         scope.setdefault("state", {}).update(record=record, request_id=record.request_id)
         request_id = (b"x-request-id", record.request_id.encode())
 
@@ -90,45 +132,19 @@ class AccessLog:
             await self._app(scope, receive, send_noting)
         except asyncio.CancelledError:
             # Only the end of the gateway cancels a request from outside.
-            record.final_status = record.final_status or _SHUTDOWN
+            record.final_status = record.final_status or SHUTDOWN
             raise
         except Exception:
             record.final_status = record.final_status or 500
             raise
         finally:
-            self._end(record, scope)
+            # The template, not the path: a path may hold anything.
+            record.path_template = getattr(scope.get("route"), "path", None)
+            self._access.end(record)
 
-    def _end(self, record: RequestRecord, scope: Scope) -> None:
-        duration_s = record.elapsed_s()
-        # The template, not the path: a path may hold anything.
-        record.path_template = getattr(scope.get("route"), "path", None)
-        if record.route is not None:
-            self._count(record, record.route, duration_s)
-        else:
-            self._metrics.other_requests.labels(
-                record.method, record.path_template or "", str(record.status)
-            ).inc()
-        quiet = record.path_template in ("/livez", "/readyz")
-        _log.log(
-            logging.DEBUG if quiet else logging.INFO,
-            "request",
-            extra={"fields": _fields(record, duration_s)},
-        )
 
-    def _count(self, record: RequestRecord, route: Route, duration_s: float) -> None:
-        self._metrics.note(record.subject)
-        call = (*record.subject, route.value)
-        self._metrics.requests.labels(*call, str(record.status)).inc()
-        self._metrics.duration.labels(*call).observe(duration_s)
-        if record.queue_s is not None:
-            self._metrics.queue.labels(*call).observe(record.queue_s)
-        if record.ttft_s is not None:
-            self._metrics.ttft.labels(*call).observe(record.ttft_s)
-        if record.prompt_tokens:
-            self._metrics.prompt_tokens.labels(*call).inc(record.prompt_tokens)
-        if record.completion_tokens:
-            estimated = "true" if record.estimated else "false"
-            self._metrics.completion_tokens.labels(*call, estimated).inc(record.completion_tokens)
+def _log_line(level: int, fields: Mapping[str, Any]) -> None:
+    _log.log(level, "request", extra={"fields": dict(fields)})
 
 
 def _fields(record: RequestRecord, duration_s: float) -> dict[str, Any]:
@@ -146,11 +162,12 @@ def _fields(record: RequestRecord, duration_s: float) -> dict[str, Any]:
         fields["error_code"] = record.error_code
     if record.route is None:
         return fields
+    tenant, adapter, version = record.subject
     fields |= {
-        "route": record.route.value,
-        "tenant": record.subject.tenant,
-        "adapter": record.subject.adapter,
-        "version": record.subject.version,
+        "route": record.route,
+        "tenant": tenant,
+        "adapter": adapter,
+        "version": version,
         "engine": record.engine,
         "streamed": record.streamed,
         "queue_s": _rounded(record.queue_s),

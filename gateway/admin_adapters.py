@@ -115,7 +115,7 @@ async def get_version(request: Request, ref: Managed, n: VersionNumber) -> JSONR
 async def delete_version(request: Request, ref: Managed, n: VersionNumber) -> Response:
     parts = parts_of(request)
     version = await find_version(parts, ref, n)
-    if in_flight := parts.engine.in_flight(version):
+    if in_flight := parts.engine.in_flight(version) + await parts.siblings.in_flight(version):
         raise Conflict(
             f"Version {n} answers {in_flight} calls now; try again when they are done.",
             code="version_in_flight",

@@ -1,5 +1,6 @@
 """What the admin routes share: the parts they use, and how they read and change the registry."""
 
+import asyncio
 import logging
 import re
 from collections.abc import Callable
@@ -67,14 +68,18 @@ async def adapter_manager(
 
 
 async def change(parts: Parts, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """One write to the registry, in the snapshot before the answer goes out."""
+    """One write to the registry, in every worker's snapshot before the answer goes out."""
     result = await finish_in_thread(call, *args, **kwargs)
+    await asyncio.gather(_refresh(parts), parts.siblings.refresh())
+    return result
+
+
+async def _refresh(parts: Parts) -> None:
     try:
         await parts.snapshots.refresh()
     except RegistryError:
         # The write is committed, so the answer must say so; the poll brings the snapshot.
         _log.warning("the registry went away after a write; the snapshot follows later")
-    return result
 
 
 async def require_tenant(parts: Parts, name: str) -> None:

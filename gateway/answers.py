@@ -3,10 +3,11 @@
 The bytes may be cut off anywhere: what is whole is decoded, the rest is left out.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from gateway.routes import Route
 
@@ -71,8 +72,8 @@ def _events(content: bytes) -> Iterator[dict[str, Any]]:
 
 def _object(content: bytes) -> dict[str, Any] | None:
     try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
+        value = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

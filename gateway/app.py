@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import FastAPI
-from prometheus_client import start_http_server
 
 import gateway.error_handlers as error_handlers
 from adapters_registry.base_model import load_spec
@@ -19,28 +18,36 @@ from adapters_registry.models import resolve_model
 from adapters_registry.registry import Registry
 from adapters_registry.types import Snapshot
 from gateway import admin_api, openai_api, ops_api, upload
-from gateway.access import AccessLog
+from gateway.access import AccessLog, Recorded
 from gateway.admin_key import load_or_make
 from gateway.config import Settings, SettingsError
 from gateway.engine import Engine
+from gateway.entry import Entry
 from gateway.feedback import Completions
 from gateway.inference import Inference
 from gateway.launch import served_name
-from gateway.metrics import BASE_ADAPTER, NOBODY, Metrics, Subject
+from gateway.logs import RequestLog
+from gateway.metrics import BASE_ADAPTER, Metrics, Subject
+from gateway.metrics_server import MetricsServer
 from gateway.parts import Parts
 from gateway.quality import Quality
+from gateway.siblings import Siblings
 from gateway.snapshots import Snapshots
+from gateway.workers import settings_of, sibling_urls
 
 _log = logging.getLogger(__name__)
 _PRUNE_EVERY_S = 5.0
 
 
-def create_app(config: Settings) -> FastAPI:
+def create_app(config: Settings, worker: int = 0, request_log: RequestLog | None = None) -> FastAPI:
     """The gateway as an ASGI application. Its tasks run from its lifespan's start to its end.
 
+    worker: which of the `workers` that share the port it is, from 0. request_log: takes the lines
+    of ended requests; Python's logging does when it is None. The server is to give the requests of
+    `app.state.lane` to the relay (`http_guard.guarded_protocol`).
     Raises SettingsError, ModelError, or a RegistryError where the database cannot be opened.
     """
-    parts = build(config)
+    parts = build(config, worker)
     app = FastAPI(
         title="Loraplex",
         version=importlib.metadata.version("loraplex"),
@@ -54,17 +61,25 @@ def create_app(config: Settings) -> FastAPI:
     app.include_router(admin_api.router)
     app.include_router(ops_api.router)
     error_handlers.install(app)
-    app.add_middleware(AccessLog, metrics=parts.metrics)
+    access = AccessLog(parts.metrics, request_log)
+    app.add_middleware(Recorded, access=access)
+    app.state.lane = {
+        (b"POST", route.path.encode()): Entry(route, parts, access)
+        for route in openai_api.relayed_routes(app)
+    }
     return app
 
 
-def build(config: Settings) -> Parts:
+def build(config: Settings, worker: int = 0) -> Parts:
     """Builds the parts, without starting anything."""
     if not config.engine_url:
         raise SettingsError("engine_url: the gateway needs an engine; `loraplex serve` starts one")
     model_dir = resolve_model(config.model, config.cache_dir, report=_report, weights=False)
     base_name = served_name(config, model_dir, SERVED_NAME)
-    admin_key_sha256 = hashlib.sha256(load_or_make(config).encode()).digest()
+    admin_key = load_or_make(config)
+    admin_key_sha256 = hashlib.sha256(admin_key.encode()).digest()
+    siblings = Siblings(sibling_urls(config, worker), admin_key)
+    config = settings_of(config, worker)
     registry = Registry.open(config.sqlalchemy_url, config.artifacts_dir)
     snapshots = Snapshots(registry, config.registry_poll_s)
     _check_base_name(base_name, snapshots.current)
@@ -90,6 +105,7 @@ def build(config: Settings) -> Parts:
         admin_key_sha256=admin_key_sha256,
         registry=registry,
         snapshots=snapshots,
+        siblings=siblings,
         engine=engine,
         metrics=metrics,
         quality=quality,
@@ -104,11 +120,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     settings = parts.settings
     upload.sweep(settings.staging_dir)
-    # A thread of its own: making the text of a scrape must not stall the relay's loop.
-    server, thread = start_http_server(
-        settings.metrics_port, settings.metrics_host or settings.host, parts.metrics.registry
+    operations = MetricsServer(
+        parts.metrics,
+        app,
+        host=settings.metrics_host or settings.host,
+        port=settings.metrics_port,
+        timeouts=settings.timeouts,
     )
-    async with parts.quality:
+    async with operations, parts.quality:
         tasks = [
             _supervised(parts.snapshots.poll(), "registry poll"),
             _supervised(parts.engine.watch(lambda: parts.snapshots.current), "engine watch"),
@@ -120,10 +139,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+            await parts.siblings.close()
             await parts.engine.close()
-    await asyncio.to_thread(server.shutdown)
-    server.server_close()
-    thread.join()
     parts.registry.close()
 
 
@@ -151,22 +168,33 @@ def _check_base_name(base_name: str, snapshot: Snapshot) -> None:
 
 
 async def _keep_series_of_the_living(parts: Parts) -> None:
-    """Removes the series of what is gone, again and again: calls may outlive a deletion."""
+    """Removes the series of what is gone or idle, again and again: calls may outlive a deletion."""
+    known = _Subjects(parts.snapshots)
     while True:
-        parts.metrics.keep_only(_subjects(parts.snapshots.current))
+        idle_s = parts.settings.metrics_idle_s
+        for _ in parts.metrics.pruning(known, time.monotonic(), idle_s):
+            await asyncio.sleep(0)
         await asyncio.sleep(_PRUNE_EVERY_S)
 
 
-def _subjects(snapshot: Snapshot) -> set[Subject]:
-    subjects = {NOBODY}
-    for tenant in snapshot.tenants.values():
-        subjects |= {Subject(tenant.name), Subject(tenant.name, BASE_ADAPTER, "0")}
-        subjects |= {
-            Subject(tenant.name, adapter.name, str(number))
-            for adapter in tenant.adapters.values()
-            for number in adapter.versions
-        }
-    return subjects
+class _Subjects:
+    """The subjects that may have series as of now, as a container.
+
+    Only those that have some are looked up: to list them all, of thousands, would stall the loop.
+    """
+
+    def __init__(self, snapshots: Snapshots) -> None:
+        self._snapshots = snapshots
+
+    def __contains__(self, subject: object) -> bool:
+        assert isinstance(subject, Subject)
+        tenant = self._snapshots.current.tenants.get(subject.tenant)
+        if tenant is None:
+            return False
+        if subject.adapter in ("", BASE_ADAPTER):
+            return True
+        adapter, number = tenant.adapters.get(subject.adapter), subject.version
+        return adapter is not None and number.isdecimal() and int(number) in adapter.versions
 
 
 def _report(stage: str, fraction: float | None) -> None:

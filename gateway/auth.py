@@ -2,10 +2,11 @@
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Protocol
 
+import msgspec
 from fastapi import Depends, Request
 
 from adapters_registry.tenants import parse_key, secret_matches
@@ -13,6 +14,7 @@ from adapters_registry.types import Key, Scope, Snapshot, is_name
 from gateway.errors import Forbidden, NotFound, Unauthorized
 
 _ADMIN_KEY_ID = "admin"
+_INFERENCE = Scope.INFERENCE
 # Stands in for a key that is not there, so that both answers take the same work.
 _NO_KEY = Key("", "", "", frozenset(), bytes(32), datetime.fromtimestamp(0, UTC))
 
@@ -33,8 +35,7 @@ class AuthParts(Protocol):
     def admin_key_sha256(self) -> bytes: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """Who sent a request."""
 
     tenant: str | None
@@ -51,33 +52,41 @@ class Caller:
 
 def authenticate(presented: str, admin_key_sha256: bytes, snapshot: Snapshot) -> Caller:
     """The caller behind a key. Raises Unauthorized, the same for every reason."""
-    digest = hashlib.sha256(presented.encode()).digest()
-    is_admin = hmac.compare_digest(digest, admin_key_sha256)
     key_id, secret = parse_key(presented) or ("", "")
     key = snapshot.keys.get(key_id)
-    matches = secret_matches(key or _NO_KEY, secret)
-    if is_admin:
-        return Caller(None, _ADMIN_KEY_ID, frozenset(Scope), is_admin=True)
-    if key is None or not matches or key.tenant not in snapshot.tenants:
-        raise Unauthorized("The API key is not known or was revoked; ask the operator for one.")
-    return Caller(key.tenant, key.id, key.scopes, is_admin=False)
+    if (
+        secret_matches(key or _NO_KEY, secret)
+        and key is not None
+        and key.tenant in snapshot.tenants
+    ):
+        return Caller(key.tenant, key.id, key.scopes, False)
+    digest = hashlib.sha256(presented.encode()).digest()
+    if hmac.compare_digest(digest, admin_key_sha256):
+        return Caller(None, _ADMIN_KEY_ID, frozenset(Scope), True)
+    raise Unauthorized("The API key is not known or was revoked; ask the operator for one.")
 
 
 async def any_caller(request: Request) -> Caller:
     """Dependency: whoever holds a valid key."""
     parts: AuthParts = request.app.state.parts
-    return authenticate(_presented_key(request), parts.admin_key_sha256, parts.snapshots.current)
+    key = presented_key(request.scope["headers"])
+    return authenticate(key, parts.admin_key_sha256, parts.snapshots.current)
 
 
 async def inference_caller(caller: Annotated[Caller, Depends(any_caller)]) -> Caller:
     """Dependency: a tenant's key with the inference scope."""
+    return admit_inference(caller)
+
+
+def admit_inference(caller: Caller) -> Caller:
+    """The caller, if it may call models. Raises Forbidden."""
     if caller.is_admin:
         raise Forbidden(
             "The admin key belongs to no tenant and cannot call models; make a tenant's key "
             "with POST /admin/v1/tenants/{tenant}/keys.",
             code="admin_key_is_no_tenant",
         )
-    return _with_scope(caller, Scope.INFERENCE)
+    return _with_scope(caller, _INFERENCE)
 
 
 async def admin_caller(caller: Annotated[Caller, Depends(any_caller)]) -> Caller:
@@ -116,11 +125,15 @@ def _with_scope(caller: Caller, scope: Scope) -> Caller:
     return caller
 
 
-def _presented_key(request: Request) -> str:
-    headers = request.headers
-    sent = [_bearer(value) for value in headers.getlist("authorization")]
-    sent += [value.strip() for value in headers.getlist("x-api-key")]
-    keys = {key for key in sent if key}
+def presented_key(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The key in a request's headers, names in lower case. Raises Unauthorized."""
+    keys = set()
+    for name, value in headers:
+        if name == b"authorization":
+            keys.add(_bearer(value.decode("latin-1")))
+        elif name == b"x-api-key":
+            keys.add(value.decode("latin-1").strip())
+    keys.discard("")
     if not keys:
         raise Unauthorized(
             "No API key was sent; send the header `Authorization: Bearer KEY` or `x-api-key: KEY`."

@@ -64,10 +64,21 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     port: int = Field(8080, ge=0, le=65535, description="Port of the gateway.")
+    workers: int = Field(
+        1, ge=1, le=64, description="Gateway processes that share the port, each on a core."
+    )
     metrics_host: str | None = Field(
         None, description="Address of the Prometheus endpoint; the gateway's own when unset."
     )
-    metrics_port: int = Field(9464, ge=0, le=65535, description="Port of the Prometheus endpoint.")
+    metrics_port: int = Field(
+        9464,
+        ge=0,
+        le=65535,
+        description="Port of the Prometheus endpoint; each further worker takes the next one.",
+    )
+    metrics_idle_s: float = Field(
+        3600, gt=0, description="Series of a version without traffic for this long are dropped."
+    )
     data_dir: Path = Field(
         default_factory=lambda: Path(platformdirs.user_data_dir("loraplex")),
         description="What must not be lost: database, adapters, admin key.",
@@ -86,7 +97,9 @@ class Settings(BaseSettings):
     served_name: str | None = Field(None, description="The base model's name for clients.")
     max_lora_rank: int = Field(16, description="Highest rank an adapter may have.")
     max_loras: int = Field(8, ge=1, description="Adapters in one batch.")
-    max_cpu_loras: int = Field(64, ge=2, description="Adapters an engine keeps in memory.")
+    max_cpu_loras: int = Field(
+        64, ge=2, description="Adapters an engine keeps in memory; each worker uses its share."
+    )
     max_model_len: int | None = Field(
         None, ge=16, description="Context length; the model's own when unset."
     )
@@ -105,7 +118,9 @@ class Settings(BaseSettings):
     engine_args: Annotated[list[str], NoDecode] = Field(
         default_factory=list, description="Further vLLM flags, passed on as they are."
     )
-    max_in_flight: int = Field(256, ge=1, description="Most calls in flight; beyond it 503.")
+    max_in_flight: int = Field(
+        256, ge=1, description="Most calls in flight; beyond it, or a worker's share of it, 503."
+    )
     registry_poll_s: float = Field(
         1.0, gt=0, description="How often the registry is asked for news."
     )

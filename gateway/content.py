@@ -20,6 +20,8 @@ def conversation(field: str, value: Any, limits: Limits) -> None:
     """Checks messages, input items or content blocks. Raises BadRequest."""
     if value == []:
         raise BadRequest(f"`{field}` must not be empty.", param=field)
+    if not _needs_a_look(value):
+        return
     for path, part in _parts(field, value):
         if _KEYS.isdisjoint(part) and part.get("type") not in _TYPES:
             continue
@@ -29,6 +31,21 @@ def conversation(field: str, value: Any, limits: Limits) -> None:
         if part.get("type") == "tool_addition":
             # vLLM adds it to the request's tools.
             bounds.schema(path, part, limits)
+
+
+def _needs_a_look(value: Any) -> bool:
+    """Whether any part could be refused: the same walk as `_parts`, without the paths."""
+    rest = [value]
+    for node in rest:  # It grows on the way.
+        if isinstance(node, list):
+            rest += node
+        elif isinstance(node, dict):
+            if not _KEYS.isdisjoint(node) or node.get("type") in _TYPES:
+                return True
+            for name in _NESTED:
+                if name in node and not isinstance(node[name], str):
+                    rest.append(node[name])
+    return False
 
 
 def _parts(field: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -10,7 +10,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
@@ -45,6 +45,9 @@ class EngineState(StrEnum):
     UP = "up"
     DOWN = "down"
     REFUSED = "refused"
+
+
+_UP = EngineState.UP
 
 
 class Engine:
@@ -86,26 +89,16 @@ class Engine:
 
     # calls
 
-    @contextlib.asynccontextmanager
-    async def lease(self, version: Version | None) -> AsyncIterator[None]:
-        """Holds the version (None: the base) on the engine while the block runs.
+    def hold(self, version: Version | None) -> "Hold":
+        """Keeps the version (None: the base) from making room for others: `with engine.hold(v)`.
 
-        Raises GatewayError where the engine is not up, or will not take the version.
+        Entering says whether the engine has it now; `ensure_loaded` is to be called where not.
+        Raises EngineUnavailable where the engine is not up.
         """
-        self._require_up()
-        if version is None:
-            yield
-            return
-        name = version.engine_name
-        self._residency.acquire(name)
-        try:
-            await self.ensure_loaded(version)
-            yield
-        finally:
-            self._residency.release(name)
+        return Hold(self, version)
 
     async def open(
-        self, method: bytes, path: bytes, *, headers: Iterable[Header] = (), body: bytes = b""
+        self, method: bytes, path: bytes, *, headers: Sequence[Header] = (), body: bytes = b""
     ) -> Response:
         """Sends a request on; the response's headers have arrived on return.
 
@@ -116,7 +109,7 @@ class Engine:
             return await self._upstream.open(
                 method,
                 path,
-                headers=[*headers],
+                headers=headers,
                 body=body,
                 first_byte_s=self._timeouts.first_byte_s,
             )
@@ -140,8 +133,7 @@ class Engine:
         """
         self._require_up()
         name = version.engine_name
-        if name in self._residency:
-            self._residency.touch(name)
+        if self._residency.touch(name):
             return
         load = self._loads.get(name)
         if load is None:
@@ -202,7 +194,7 @@ class Engine:
     # inside
 
     def _require_up(self) -> None:
-        if self.state is not EngineState.UP:
+        if self.state is not _UP:
             raise EngineUnavailable("The engine is not ready; try again.", retry_after_s=5)
 
     async def _probe(self) -> UpstreamError | None:
@@ -363,6 +355,24 @@ class Engine:
 
     def _count_resident(self) -> None:
         self._metrics.resident.labels(self.id).set(len(self._residency))
+
+
+class Hold:
+    """One call's hold on a version."""
+
+    __slots__ = ("_engine", "_name")
+
+    def __init__(self, engine: Engine, version: Version | None) -> None:
+        self._engine = engine
+        self._name = None if version is None else version.engine_name
+
+    def __enter__(self) -> bool:
+        self._engine._require_up()
+        return self._name is None or self._engine._residency.acquire(self._name)
+
+    def __exit__(self, *_: object) -> None:
+        if self._name is not None:
+            self._engine._residency.release(self._name)
 
 
 def _versions(snapshot: Snapshot) -> Iterable[Version]:

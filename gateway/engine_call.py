@@ -2,18 +2,20 @@
 
 import hashlib
 import hmac
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from adapters_registry.types import Tenant
 from gateway.errors import BadRequest
 from gateway.fields import fixed_fields, own_fields
 from gateway.resolve import Target
-from gateway.routes import Route
+from gateway.routes import GENERATING, Route
 from gateway.upstream import Header
 
+_USAGE_ON_REQUEST = frozenset({Route.CHAT, Route.COMPLETIONS})
+_PATHS = {route: route.path.encode() for route in Route}
 _WITH_REQUEST_ID = {
     Route.CHAT: "{}",
     Route.COMPLETIONS: "{}",
@@ -22,8 +24,7 @@ _WITH_REQUEST_ID = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class EngineCall:
+class EngineCall(msgspec.Struct, frozen=True):
     """What is sent to the engine."""
 
     path: bytes
@@ -49,23 +50,24 @@ def engine_call(
     """
     sent = {**body, **fixed_fields(route)}
     sent["model"] = target.engine_name
-    if route is not Route.COUNT_TOKENS:
+    generates = route in GENERATING
+    if generates:
         sent["cache_salt"] = salt
     if route in _WITH_REQUEST_ID:
         sent["request_id"] = _WITH_REQUEST_ID[route].format(request_id)
-    streamed = route.streams and body.get("stream") is True
+    streamed = generates and body.get("stream") is True
     hide_usage = False
-    if streamed and route in (Route.CHAT, Route.COMPLETIONS):
+    if streamed and route in _USAGE_ON_REQUEST:
         hide_usage = not _wants_usage(body)
         if hide_usage:
             sent["stream_options"] = {"include_usage": True}
     return EngineCall(
-        path=route.path.encode(),
+        path=_PATHS[route],
         headers=(
             (b"content-type", b"application/json"),
             (b"x-request-id", request_id.encode()),
         ),
-        body=json.dumps(sent, separators=(",", ":"), ensure_ascii=False).encode(),
+        body=msgspec.json.encode(sent),
         streamed=streamed,
         hide_usage=hide_usage,
     )

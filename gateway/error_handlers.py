@@ -55,15 +55,18 @@ def install(app: FastAPI) -> None:
 
 def error_response(scope: Scope, error: GatewayError, status: int | None = None) -> JSONResponse:
     """The answer to a failed request, in the shape that its route's clients expect."""
-    path = scope["path"]
     record = _record(scope)
     if record is not None:
         record.error_code = error.code
-    if path == "/v1/messages" or path.startswith("/v1/messages/"):
-        body = anthropic_body(error, record.request_id if record else None)
-    else:
-        body = openai_body(error)
+    body = error_body(error, scope["path"], record.request_id if record else None)
     return JSONResponse(body, status or error.status, error.headers())
+
+
+def error_body(error: GatewayError, path: str, request_id: str | None) -> dict[str, Any]:
+    """The error in the shape that clients of this path expect."""
+    if path == "/v1/messages" or path.startswith("/v1/messages/"):
+        return anthropic_body(error, request_id)
+    return openai_body(error)
 
 
 def validation_error(error: RequestValidationError | ValidationError) -> BadRequest:
@@ -105,8 +108,7 @@ def translate(error: Exception) -> GatewayError:
 class ErrorBoundary:
     """Answers 500 where a bug got through, and logs where it is.
 
-    The exception's text may quote a request, so only its type and its frames are logged; it
-    stops here since the server would log it whole.
+    The exception stops here, since the server would log it whole.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -126,10 +128,12 @@ class ErrorBoundary:
         try:
             await self._app(scope, receive, watched)
         except Exception as error:
-            _log_bug(error, scope)
+            record = _record(scope)
+            route = getattr(scope.get("route"), "path", "no route")
+            log_bug(error, scope["method"], route, record.request_id if record else None)
             if not started:
                 await error_response(scope, translate(error))(scope, receive, send)
-            elif record := _record(scope):
+            elif record is not None:
                 # The server sees an answer without an end and closes the connection.
                 record.final_status = GatewayError.status
 
@@ -186,20 +190,19 @@ def _record(scope: Scope) -> RequestRecord | None:
     return record if isinstance(record, RequestRecord) else None
 
 
-def _log_bug(error: Exception, scope: Scope) -> None:
+def log_bug(error: Exception, method: str, route: str, request_id: str | None) -> None:
+    """Logs where a bug is. The exception's text may quote a request, so it is left out."""
     frames = "".join(traceback.format_tb(error.__traceback__))
     chain = [type(error).__name__]
     cause = error.__cause__ or error.__context__
     while cause is not None and len(chain) < 8:
         chain.append(type(cause).__name__)
         cause = cause.__cause__ or cause.__context__
-    route = getattr(scope.get("route"), "path", "no route")
-    record = _record(scope)
     _log.error(
         "unexpected %s in %s %s\n%s",
         " from ".join(chain),
-        scope["method"],
+        method,
         route,
         frames,
-        extra={"fields": {"request_id": record.request_id if record else None}},
+        extra={"fields": {"request_id": request_id}},
     )

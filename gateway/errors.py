@@ -8,6 +8,7 @@ GatewayError
 +-- RequestTimeout 408        +-- UnsupportedMediaType 415
 +-- Overloaded 503            +-- EngineUnavailable 503 (Retry-After)
 +-- RegistryUnavailable 503   +-- InsufficientStorage 507
++-- ShuttingDown 503          (an answer cut off by the gateway's end)
 +-- EngineFailed 502          +-- EngineTimeout 504
 """
 
@@ -134,6 +135,13 @@ class EngineUnavailable(GatewayError):
     status = 503
     type = "server_error"
     default_code = "engine_unavailable"
+
+
+class ShuttingDown(GatewayError):
+    """The gateway's own end cut the answer off."""
+
+    status = 503
+    default_code = "shutting_down"
 
 
 class RegistryUnavailable(GatewayError):

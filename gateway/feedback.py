@@ -1,8 +1,10 @@
 """Users' feedback: what one says of a completion, and whose completion it was."""
 
-from typing import NamedTuple
+from collections import OrderedDict
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.metrics import Subject
 
 _PREFIXES = ("chatcmpl-", "cmpl-", "resp_")
 
@@ -17,28 +19,21 @@ class FeedbackIn(BaseModel):
     comment: str | None = Field(None, max_length=4096)
 
 
-class Served(NamedTuple):
-    """Who served a completion, and to whom."""
-
-    tenant: str
-    adapter: str
-    version: str
-
-
 class Completions:
     """The latest completions by request id; beyond the capacity the oldest are forgotten."""
 
     def __init__(self, capacity: int = 100_000) -> None:
         self._capacity = capacity
-        self._served: dict[str, Served] = {}
+        # Its oldest entry is found at once; a dict searches past all that were deleted before it.
+        self._served: OrderedDict[str, Subject] = OrderedDict()
 
-    def record(self, request_id: str, tenant: str, adapter: str, version: str) -> None:
+    def record(self, request_id: str, subject: Subject) -> None:
         """Keeps in mind who served a request."""
-        self._served[request_id] = Served(tenant, adapter, version)
+        self._served[request_id] = subject
         if len(self._served) > self._capacity:
-            del self._served[next(iter(self._served))]
+            self._served.popitem(last=False)
 
-    def take(self, tenant: str, completion_id: str) -> Served | None:
+    def take(self, tenant: str, completion_id: str) -> Subject | None:
         """Who served the completion, once; None where it is unknown, forgotten or another tenant's.
 
         completion_id: the `id` in an answer's body, which holds the request's id.

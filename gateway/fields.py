@@ -46,28 +46,27 @@ Rules = Mapping[str, Rule]
 
 def check(route: Route, body: Mapping[str, Any], limits: Limits) -> None:
     """Raises BadRequest, its param the field, for a field that is refused or out of bounds."""
-    table = rules(route)
+    checked = _CHECKED[route]
     for field, value in body.items():
-        if value is None:
+        rule = checked.get(field)
+        if rule is None or value is None:
             continue
-        rule = table.get(field)
         if isinstance(rule, Bounded):
             rule.check(field, value, limits)
-        elif isinstance(rule, Refused) and value != rule.default:
+        elif value != rule.default:
             raise BadRequest(f"`{field}` is not taken: {rule.why}.", param=field)
-    if route is Route.COMPLETIONS:
+    if route in _IN_BATCHES:
         bounds.completions_batch(body, limits)
 
 
 def own_fields(route: Route) -> frozenset[str]:
     """The fields that the gateway takes out of a client's body."""
-    return frozenset(field for field, rule in rules(route).items() if isinstance(rule, Own))
+    return _OWN[route]
 
 
 def fixed_fields(route: Route) -> Mapping[str, Any]:
     """Those of its own fields that the gateway sets to the same value in every request."""
-    # OpenAI's clients leave `store` at its default, true; nothing is stored here.
-    return {"store": False} if route is Route.RESPONSES else {}
+    return _FIXED.get(route, _NOTHING)
 
 
 def rules(route: Route) -> Rules:
@@ -213,4 +212,16 @@ _RULES: Mapping[Route, Rules] = {
     Route.RESPONSES: _RESPONSES,
     Route.MESSAGES: _MESSAGES,
     Route.COUNT_TOKENS: _ANTHROPIC,
+}
+# OpenAI's clients leave `store` at its default, true; nothing is stored here.
+_FIXED: Mapping[Route, Mapping[str, Any]] = {Route.RESPONSES: {"store": False}}
+_NOTHING: Mapping[str, Any] = {}
+_IN_BATCHES = frozenset({Route.COMPLETIONS})
+_CHECKED: Mapping[Route, Mapping[str, Bounded | Refused]] = {
+    route: {field: rule for field, rule in table.items() if isinstance(rule, Bounded | Refused)}
+    for route, table in _RULES.items()
+}
+_OWN: Mapping[Route, frozenset[str]] = {
+    route: frozenset(field for field, rule in table.items() if isinstance(rule, Own))
+    for route, table in _RULES.items()
 }

@@ -1,24 +1,16 @@
-"""Every Prometheus object of the gateway, made once and handed down; no module-level state.
+"""Every metric of the gateway, made once and handed down; no module-level state.
 
 Labels name a tenant, adapter and version only after they were resolved, so that a caller cannot
 make series. The base model has the adapter `(base)` and the version `0`. Series of a version that
-is gone are removed.
+is gone, or without traffic for long, are removed.
 """
 
-from collections.abc import Iterable, Set
+from collections.abc import Container, Iterator, Sequence
 from typing import NamedTuple
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    Summary,
-    disable_created_metrics,
-)
-from prometheus_client.metrics import MetricWrapperBase
-
 from gateway.judge import Verdict
+from gateway.process_series import ProcessSeries
+from gateway.series import CounterSeries, Family, GaugeSeries, HistogramSeries, Owner, Series
 
 BASE_ADAPTER = "(base)"
 
@@ -30,6 +22,8 @@ _CHARS = (0, 16, 64, 256, 1024, 4096, 16384, 65536)
 
 _WHO = ("tenant", "adapter", "version")
 _CALL = (*_WHO, "route")
+_LOOKS_A_STEP = 128
+_SLICE_SERIES = 16
 
 
 class Subject(NamedTuple):
@@ -44,25 +38,73 @@ NOBODY = Subject()
 """Before anything is known of a request."""
 
 
+class CallSeries:
+    """All that the calls of one subject on one route are counted in."""
+
+    __slots__ = (
+        "_by_estimated",
+        "_by_status",
+        "_metrics",
+        "_of_call",
+        "_owner",
+        "duration",
+        "in_flight",
+        "itl",
+        "prompt_tokens",
+        "queue",
+        "ttft",
+    )
+
+    def __init__(self, metrics: "Metrics", subject: Subject, route: str) -> None:
+        call = (*subject, route)
+        self._metrics = metrics
+        self._of_call = call
+        self._owner: Owner = metrics.series.owner(*subject)
+        self._by_status: dict[int, CounterSeries] = {}
+        self._by_estimated: dict[bool, CounterSeries] = {}
+        self.in_flight: GaugeSeries = metrics.in_flight.labels(*call)
+        self.duration: HistogramSeries = metrics.duration.labels(*call)
+        self.queue: HistogramSeries = metrics.queue.labels(*call)
+        self.ttft: HistogramSeries = metrics.ttft.labels(*call)
+        self.itl: HistogramSeries = metrics.itl.labels(*call)
+        self.prompt_tokens: CounterSeries = metrics.prompt_tokens.labels(*call)
+
+    def count(self, status: int) -> None:
+        """Counts a call that ended."""
+        self._owner.active = True
+        ended = self._by_status.get(status)
+        if ended is None:
+            ended = self._metrics.requests.labels(*self._of_call, str(status))
+            self._by_status[status] = ended
+        ended.inc()
+
+    def count_tokens(self, completion_tokens: int, estimated: bool) -> None:
+        """Counts the tokens of an answer; estimated: from what was delivered of it."""
+        counter = self._by_estimated.get(estimated)
+        if counter is None:
+            counter = self._metrics.completion_tokens.labels(*self._of_call, _word(estimated))
+            self._by_estimated[estimated] = counter
+        counter.inc(completion_tokens)
+
+
 class Metrics:
-    """The gateway's series, in a registry of their own."""
+    """The gateway's series. To be used on the event loop's thread alone."""
 
     def __init__(self) -> None:
-        # A creation time for each series would double the text of a scrape, and nobody reads it.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
-        registry = CollectorRegistry(auto_describe=True)
-        self.registry = registry
+        self.series = series = Series(_WHO)
+        self._process = ProcessSeries(series)
+        self._calls: dict[Subject, dict[str, CallSeries]] = {}
 
-        def counter(name: str, text: str, labels: Iterable[str]) -> Counter:
-            return Counter(f"loraplex_{name}", text, labels, registry=registry)
+        def counter(name: str, text: str, labels: Sequence[str]) -> Family[CounterSeries]:
+            return series.counter(f"loraplex_{name}", text, labels)
 
-        def gauge(name: str, text: str, labels: Iterable[str]) -> Gauge:
-            return Gauge(f"loraplex_{name}", text, labels, registry=registry)
+        def gauge(name: str, text: str, labels: Sequence[str]) -> Family[GaugeSeries]:
+            return series.gauge(f"loraplex_{name}", text, labels)
 
         def histogram(
-            name: str, text: str, labels: Iterable[str], buckets: tuple[float, ...]
-        ) -> Histogram:
-            return Histogram(f"loraplex_{name}", text, labels, registry=registry, buckets=buckets)
+            name: str, text: str, labels: Sequence[str], buckets: tuple[float, ...]
+        ) -> Family[HistogramSeries]:
+            return series.histogram(f"loraplex_{name}", text, labels, buckets)
 
         self.requests = counter(
             "requests_total",
@@ -128,31 +170,11 @@ class Metrics:
             "schema_answers_total", "Answers to requests with a JSON schema.", (*_WHO, "valid")
         )
         self.feedback = counter("feedback_total", "Users' feedback.", (*_WHO, "sentiment"))
-        self.feedback_score = Summary(
-            "loraplex_feedback_score", "Scores of feedback, -1 to 1.", _WHO, registry=registry
+        self.feedback_score = series.summary(
+            "loraplex_feedback_score", "Scores of feedback, -1 to 1.", _WHO
         )
         self.samples_dropped = counter(
             "quality_samples_dropped_total", "Answers that were not judged.", ()
-        )
-        self._subjects: set[Subject] = set()
-        self._of_versions: tuple[MetricWrapperBase, ...] = (
-            self.requests,
-            self.in_flight,
-            self.ttft,
-            self.itl,
-            self.duration,
-            self.queue,
-            self.prompt_tokens,
-            self.completion_tokens,
-            self.loads,
-            self.answers,
-            self.empty_answers,
-            self.answer_length,
-            self.loops,
-            self.json_answers,
-            self.schema_answers,
-            self.feedback,
-            self.feedback_score,
         )
 
     def observe_answer(self, tenant: str, adapter: str, version: str, verdict: Verdict) -> None:
@@ -172,7 +194,7 @@ class Metrics:
 
     def dropped(self, count: int) -> None:
         """Counts answers that were not judged."""
-        self.samples_dropped.inc(count)
+        self.samples_dropped.labels().inc(count)
 
     def observe_feedback(self, subject: Subject, score: float) -> None:
         """Counts one user's feedback; score from -1 to 1."""
@@ -181,17 +203,56 @@ class Metrics:
         self.feedback.labels(*subject, sentiment).inc()
         self.feedback_score.labels(*subject).observe(score)
 
-    def keep_only(self, subjects: Set[Subject]) -> None:
-        """Removes the series of all other subjects, so that their number stays bounded."""
-        gone = self._subjects - subjects
-        self._subjects -= gone
-        for subject in gone:
-            for metric in self._of_versions:
-                metric.remove_by_labels(subject._asdict())
+    def call(self, subject: Subject, route: str) -> CallSeries:
+        """What a subject's calls on one route are counted in. Bound once, and kept."""
+        routes = self._calls.get(subject)
+        if routes is None:
+            routes = self._calls[subject] = {}
+        call = routes.get(route)
+        if call is None:
+            call = routes[route] = CallSeries(self, subject, route)
+        return call
 
     def note(self, subject: Subject) -> None:
-        """To be called with every subject that has series."""
-        self._subjects.add(subject)
+        """To be called at traffic of a subject that is not counted with its `CallSeries`."""
+        self.series.owner(*subject).active = True
+
+    def render(self) -> Iterator[bytes]:
+        """All series as Prometheus reads them, in slices that take at most some 0.05 ms each."""
+        self._process.refresh()
+        return self.series.render(_SLICE_SERIES)
+
+    def prune(self, known: Container[Subject], now_s: float, idle_s: float) -> None:
+        """Removes the series of subjects that are not known or had no traffic for `idle_s` seconds.
+
+        Those of a subject with a call in flight stay, and those of NOBODY. now_s: of any clock,
+        but always the same one; how exactly idle time is known depends on how often this is called.
+        """
+        for _ in self.pruning(known, now_s, idle_s):
+            pass
+
+    def pruning(self, known: Container[Subject], now_s: float, idle_s: float) -> Iterator[None]:
+        """The same as `prune`, step by step, so that other work can be done in between."""
+        for looked_at, (values, owner) in enumerate(self.series.owners(), 1):
+            subject = Subject(*values)
+            if owner.active:
+                owner.active = False
+                owner.last_s = now_s
+            stays = subject in known and now_s - owner.last_s < idle_s
+            if not stays and self._is_in_flight(owner):
+                owner.last_s = now_s
+            elif not stays and subject != NOBODY:
+                self.series.forget(*subject)
+                self._calls.pop(subject, None)
+                yield
+            if looked_at % _LOOKS_A_STEP == 0:
+                yield
+
+    def _is_in_flight(self, owner: Owner) -> bool:
+        return any(
+            child.family is self.in_flight and isinstance(child, GaugeSeries) and child.value > 0
+            for child in owner.children
+        )
 
 
 def _word(valid: bool) -> str:

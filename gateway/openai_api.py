@@ -1,16 +1,16 @@
-"""The /v1 routes: where the API is described. What serves them is `inference.Inference`."""
+"""The /v1 routes: where the API is described. `inference.Inference` serves those that generate."""
 
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
+from starlette.types import Receive, Scope, Send
 
 from gateway.access import request_record
 from gateway.auth import Caller, inference_caller
 from gateway.errors import BadRequest, NotFound
 from gateway.feedback import FeedbackIn
-from gateway.inference import InferenceResponse
 from gateway.metrics import Subject
 from gateway.model_list import list_models, retrieve_model
 from gateway.parts import Parts
@@ -20,13 +20,21 @@ from gateway.routes import Route
 router = APIRouter(tags=["inference"])
 
 
-def _counted(route: Route) -> Callable[[Request], Awaitable[None]]:
-    """A dependency that runs before authentication, so that refusals are counted by route."""
+class RelayedRoute(APIRoute):
+    """A route that is described here and served by the relay (`relayed_routes`).
 
-    async def count(request: Request) -> None:
-        request_record(request.scope).route = route
+    Only where the application runs under another server than `python -m gateway` is it matched.
+    """
 
-    return count
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] in (self.methods or ()):
+            raise RuntimeError("inference is served by `python -m gateway` alone")
+        await super().handle(scope, receive, send)
+
+
+def relayed_routes(app: FastAPI) -> list[Route]:
+    """The routes of `app` that its relay serves."""
+    return [Route(route.name) for route in app.routes if isinstance(route, RelayedRoute)]
 
 
 async def _known_caller(
@@ -40,39 +48,26 @@ async def _known_caller(
 TenantCaller = Annotated[Caller, Depends(_known_caller)]
 
 
-def _serve(request: Request, caller: Caller, route: Route) -> Response:
-    parts: Parts = request.app.state.parts
-    return InferenceResponse(parts.inference, route, caller)
+async def _relayed(caller: TenantCaller) -> Response:
+    raise AssertionError("the relay serves these routes")
 
 
-@router.post(Route.CHAT.path, dependencies=[Depends(_counted(Route.CHAT))])
-async def chat_completions(request: Request, caller: TenantCaller) -> Response:
-    """OpenAI's chat completions, streamed or plain."""
-    return _serve(request, caller, Route.CHAT)
-
-
-@router.post(Route.COMPLETIONS.path, dependencies=[Depends(_counted(Route.COMPLETIONS))])
-async def completions(request: Request, caller: TenantCaller) -> Response:
-    """OpenAI's completions, streamed or plain."""
-    return _serve(request, caller, Route.COMPLETIONS)
-
-
-@router.post(Route.RESPONSES.path, dependencies=[Depends(_counted(Route.RESPONSES))])
-async def responses(request: Request, caller: TenantCaller) -> Response:
-    """OpenAI's responses, streamed or plain; stateless."""
-    return _serve(request, caller, Route.RESPONSES)
-
-
-@router.post(Route.MESSAGES.path, dependencies=[Depends(_counted(Route.MESSAGES))])
-async def messages(request: Request, caller: TenantCaller) -> Response:
-    """Anthropic's messages, streamed or plain."""
-    return _serve(request, caller, Route.MESSAGES)
-
-
-@router.post(Route.COUNT_TOKENS.path, dependencies=[Depends(_counted(Route.COUNT_TOKENS))])
-async def count_tokens(request: Request, caller: TenantCaller) -> Response:
-    """Anthropic's token count."""
-    return _serve(request, caller, Route.COUNT_TOKENS)
+for _route, _text in (
+    (Route.CHAT, "OpenAI's chat completions, streamed or plain."),
+    (Route.COMPLETIONS, "OpenAI's completions, streamed or plain."),
+    (Route.RESPONSES, "OpenAI's responses, streamed or plain; stateless."),
+    (Route.MESSAGES, "Anthropic's messages, streamed or plain."),
+    (Route.COUNT_TOKENS, "Anthropic's token count."),
+):
+    router.add_api_route(
+        _route.path,
+        _relayed,
+        methods=["POST"],
+        name=_route.value,
+        description=_text,
+        response_class=Response,
+        route_class_override=RelayedRoute,
+    )
 
 
 @router.get("/v1/models")
@@ -110,12 +105,15 @@ async def feedback(request: Request, caller: TenantCaller) -> dict[str, Any]:
     )
     assert caller.tenant is not None
     subject = parts.completions.take(caller.tenant, body.completion_id)
-    if subject is None:
+    if subject is not None:
+        parts.metrics.observe_feedback(subject, body.score)
+    elif not await parts.siblings.take_feedback(
+        request.headers.items(), body.model_dump_json().encode()
+    ):
         raise NotFound(
             "No recent completion of this tenant has that id, or it was rated already.",
             param="completion_id",
         )
-    parts.metrics.observe_feedback(Subject(*subject), body.score)
     return {"completion_id": body.completion_id, "accepted": True}
 
 

@@ -10,6 +10,7 @@ from gateway.feedback import Completions
 from gateway.inference import Inference
 from gateway.metrics import Metrics
 from gateway.quality import Quality
+from gateway.siblings import Siblings
 from gateway.snapshots import Snapshots
 
 
@@ -24,6 +25,7 @@ class Parts:
     admin_key_sha256: bytes
     registry: Registry
     snapshots: Snapshots
+    siblings: Siblings
     engine: Engine
     metrics: Metrics
     quality: Quality

@@ -4,7 +4,7 @@ import ctypes
 import errno
 import secrets
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from gateway.config import Settings
@@ -15,6 +15,9 @@ from gateway.model_facts import ModelFacts
 _NUMA_LIBRARY = "libnuma.so.1"
 _PORT_TRIES = 200
 _LOWEST_PICKED_PORT = 20_000
+_HIGHEST_PORT = 65_535
+# Adapters that one worker must be able to hold on the engine: one in use, one on its way.
+_LEAST_SHARE = 2
 
 
 def library_loads(name: str) -> bool:
@@ -47,11 +50,23 @@ def engine_problem(machine: Machine, loads: Callable[[str], bool] = library_load
 
 
 def settings_problem(settings: Settings) -> str | None:
-    """What vLLM would refuse in the settings, named by the flag."""
+    """What cannot work in the settings taken together, named by the flag."""
     if settings.max_cpu_loras < settings.max_loras:
         return (
             f"--max-cpu-loras {settings.max_cpu_loras} is below --max-loras {settings.max_loras}: "
             "adapters in one batch are in memory too"
+        )
+    if settings.max_cpu_loras < _LEAST_SHARE * settings.workers:
+        return (
+            f"--max-cpu-loras {settings.max_cpu_loras} is too low for --workers "
+            f"{settings.workers}, which share them out: it takes at least "
+            f"{_LEAST_SHARE * settings.workers}, or fewer workers"
+        )
+    if settings.metrics_port + settings.workers - 1 > _HIGHEST_PORT:
+        return (
+            f"--metrics-port {settings.metrics_port} is too high for --workers "
+            f"{settings.workers}, each of which takes the next port: "
+            f"choose one of at most {_HIGHEST_PORT - settings.workers + 1}"
         )
     return None
 
@@ -89,10 +104,14 @@ def ports_problem(wanted: Iterable[tuple[str, str, int]]) -> str | None:
 
 def listening_ports(settings: Settings) -> list[tuple[str, str, int]]:
     """(flag, host, port) of everything that `loraplex serve` listens on."""
+    metrics_host = settings.metrics_host or settings.host
     ports = [
         ("--port", settings.host, settings.port),
-        ("--metrics-port", settings.metrics_host or settings.host, settings.metrics_port),
+        ("--metrics-port", metrics_host, settings.metrics_port),
     ]
+    for worker in range(1, settings.workers):
+        flag = "--metrics-port (each worker takes the next)"
+        ports.append((flag, metrics_host, settings.metrics_port + worker))
     if not settings.engine_url:
         ports.append(("engine_port", "127.0.0.1", settings.engine_port))
     return ports
@@ -123,16 +142,19 @@ def _listen_once(host: str, port: int) -> None:
         probe.listen(1)
 
 
-def pick_port(host: str, taken: Sequence[int] = (), root: Path = Path("/")) -> int:
-    """A free port below those that the kernel gives to clients' connections.
+def pick_port(
+    host: str, taken: Collection[int] = (), root: Path = Path("/"), *, count: int = 1
+) -> int:
+    """The first of `count` free ports below those that the kernel gives to clients' connections.
 
     One of those could be taken, even by a client's connection to itself, while its server restarts.
     """
-    highest = _first_ephemeral_port(root) - 1
+    highest = _first_ephemeral_port(root) - count
     for _ in range(_PORT_TRIES):
-        port = secrets.choice(range(min(_LOWEST_PICKED_PORT, highest), highest + 1))
-        if port not in taken and port_problem("", host, port) is None:
-            return port
+        first = secrets.choice(range(min(_LOWEST_PICKED_PORT, highest), highest + 1))
+        ports = range(first, first + count)
+        if not any(port in taken or port_problem("", host, port) for port in ports):
+            return first
     raise OSError(errno.EADDRINUSE, f"no free port found on {host}")
 
 

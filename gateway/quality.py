@@ -1,36 +1,31 @@
 """Quality of live answers, first form: samples go in from the request's path, verdicts to metrics.
 
-Nothing here delays a request: a sample is dropped, and counted, where the judge is behind.
+Nothing here delays a request: a sample is dropped, and counted, where the judge is behind. It rests
+for many times as long as it worked, since it holds the interpreter's lock and with it the relay: of
+a few answers a second each is judged, of thousands a share.
 """
 
 import asyncio
 import contextlib
 import json
 import logging
+import time
+from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 from gateway.answers import answers
 from gateway.judge import Verdict, judge
 from gateway.routes import Route
+from gateway.sample import Sample
 
 _log = logging.getLogger("loraplex.quality")
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One response of the engine, and what its request asked for."""
-
-    route: Route
-    tenant: str
-    adapter: str
-    version: str
-    streamed: bool
-    content: bytes
-    """The body, or the events of the stream, from the start; possibly cut off."""
-    wants_json: bool
-    json_schema: dict[str, Any] | None
+_STINT_S = 0.001
+"""About how long the judge works in one go."""
+_HOP_S = 0.0005
+"""What a go costs at least: the way to its thread and back."""
+_REST = 19
+"""How many times as long as it worked the judge rests: 5 % of one core at most."""
 
 
 class QualityMetrics(Protocol):
@@ -52,7 +47,10 @@ class Quality:
         self._metrics = metrics
         self._max_bytes = max_bytes
         self._waiting_bytes = 0
-        self._samples: asyncio.Queue[Sample] = asyncio.Queue(max_samples)
+        self._max_samples = max_samples
+        self._samples: deque[Sample] = deque()
+        self._arrived = asyncio.Event()
+        self._judged: list[tuple[Sample, list[Verdict] | Exception]] = []
         self._worker: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -67,31 +65,63 @@ class Quality:
         with contextlib.suppress(asyncio.CancelledError):
             await self._worker
         self._worker = None
-        if waiting := self._samples.qsize():
-            self._metrics.dropped(waiting)
+        if untold := len(self._samples) + len(self._judged):
+            self._metrics.dropped(untold)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a sample would be taken now."""
+        return len(self._samples) < self._max_samples and self._waiting_bytes < self._max_bytes
 
     def offer(self, sample: Sample) -> None:
         """Takes a sample, or drops it. Never waits."""
         size_bytes = len(sample.content)
-        if self._samples.full() or self._waiting_bytes + size_bytes > self._max_bytes:
+        full = len(self._samples) >= self._max_samples
+        if full or self._waiting_bytes + size_bytes > self._max_bytes:
             self._metrics.dropped(1)
             return
         self._waiting_bytes += size_bytes
-        self._samples.put_nowait(sample)
+        self._samples.append(sample)
+        if not self._arrived.is_set():
+            self._arrived.set()
+
+    def pass_over(self) -> None:
+        """Counts an answer that was not kept, since there was no room."""
+        self._metrics.dropped(1)
 
     async def _work(self) -> None:
         while True:
-            sample = await self._samples.get()
-            self._waiting_bytes -= len(sample.content)
+            await self._arrived.wait()
+            worked_s = await asyncio.to_thread(self._judge_for_a_while)
+            for sample, verdicts in self._judged:
+                self._waiting_bytes -= len(sample.content)
+                self._tell(sample, verdicts)
+            self._judged.clear()
+            if not self._samples:
+                self._arrived.clear()
+            await asyncio.sleep(worked_s * _REST)
+
+    def _judge_for_a_while(self) -> float:
+        """Judges what waits, in a thread; the CPU seconds it took."""
+        began_s = time.thread_time()
+        worked_s = 0.0
+        while self._samples and worked_s < _STINT_S:
+            sample = self._samples.popleft()
             try:
-                verdicts = await asyncio.to_thread(verdicts_on, sample)
+                self._judged.append((sample, verdicts_on(sample)))
             except Exception as error:
-                # One answer that no judge expected must not end the judgement of all others.
-                _log.warning("an answer could not be judged: %s", type(error).__name__)
-                self._metrics.dropped(1)
-                continue
-            for verdict in verdicts:
-                self._metrics.observe_answer(sample.tenant, sample.adapter, sample.version, verdict)
+                self._judged.append((sample, error))
+            worked_s = time.thread_time() - began_s
+        return max(worked_s, _HOP_S)
+
+    def _tell(self, sample: Sample, verdicts: list[Verdict] | Exception) -> None:
+        if isinstance(verdicts, Exception):
+            # One answer that no judge expected must not end the judgement of all others.
+            _log.warning("an answer could not be judged: %s", type(verdicts).__name__)
+            self._metrics.dropped(1)
+            return
+        for verdict in verdicts:
+            self._metrics.observe_answer(sample.tenant, sample.adapter, sample.version, verdict)
 
 
 def verdicts_on(sample: Sample) -> list[Verdict]:

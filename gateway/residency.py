@@ -27,9 +27,12 @@ class Residency:
         """The resident versions, least recently used first."""
         return list(self._resident.values())
 
-    def touch(self, name: str) -> None:
-        """Marks a resident name as just used."""
+    def touch(self, name: str) -> bool:
+        """Marks a name as just used; False where it is not resident."""
+        if name not in self._resident:
+            return False
         self._resident.move_to_end(name)
+        return True
 
     def add(self, version: Version) -> None:
         """Notes a load that succeeded."""
@@ -44,9 +47,13 @@ class Residency:
         """Notes that the engine lost everything."""
         self._resident.clear()
 
-    def acquire(self, name: str) -> None:
-        """One more call wants the name: from now on it is not chosen to make room."""
+    def acquire(self, name: str) -> bool:
+        """One more call wants the name: from now on it is not chosen to make room.
+
+        Whether it is resident now.
+        """
         self._in_use[name] += 1
+        return self.touch(name)
 
     def release(self, name: str) -> None:
         """A call that wanted the name has ended."""

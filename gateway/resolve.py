@@ -24,18 +24,10 @@ class Target:
     version: Version | None
     """None: the base model."""
     engine_name: str
-
-    @property
-    def subject(self) -> Subject:
-        """The metrics' labels."""
-        if self.version is None:
-            return Subject(self.tenant.name, BASE_ADAPTER, "0")
-        return Subject(self.tenant.name, self.version.adapter, str(self.version.number))
-
-    @property
-    def label(self) -> str:
-        """The value of `x-loraplex-version`."""
-        return self.engine_name if self.version is None else self.version.label
+    label: str
+    """The value of `x-loraplex-version`."""
+    subject: Subject
+    """The metrics' labels."""
 
 
 def resolve(snapshot: Snapshot, tenant_name: str, model: str, base_name: str) -> Target:
@@ -54,11 +46,13 @@ def resolve(snapshot: Snapshot, tenant_name: str, model: str, base_name: str) ->
                 param="model",
                 code="base_model_not_allowed",
             )
-        return Target(tenant, None, base_name)
+        subject = Subject(tenant.name, BASE_ADAPTER, "0")
+        return Target(tenant, None, base_name, base_name, subject)
     version = _find(tenant, model)
     if version is None:
         raise missing(model)
-    return Target(tenant, version, version.engine_name)
+    subject = Subject(tenant.name, version.adapter, str(version.number))
+    return Target(tenant, version, version.engine_name, version.label, subject)
 
 
 def missing(model: str) -> NotFound:

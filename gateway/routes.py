@@ -1,4 +1,8 @@
-"""The inference routes: their names in settings, metrics and logs, and their paths."""
+"""The inference routes: their names in settings, metrics and logs, and their paths.
+
+What every request asks of its route is kept in tables and sets by route: Python 3.11 looks up
+`Route.CHAT` itself in a function of Python's.
+"""
 
 from enum import StrEnum
 
@@ -12,16 +16,17 @@ class Route(StrEnum):
     MESSAGES = "messages"
     COUNT_TOKENS = "count_tokens"
 
+    # Enum's own hash is a function of Python's too.
+    __hash__ = str.__hash__
+
     @property
     def path(self) -> str:
         """The route's path, `/v1` included."""
         return "/v1/" + _PATHS[self]
 
-    @property
-    def streams(self) -> bool:
-        """Whether a client may ask for a stream."""
-        return self is not Route.COUNT_TOKENS
 
+GENERATING = frozenset(Route) - {Route.COUNT_TOKENS}
+"""The routes that generate text, and may stream it."""
 
 _PATHS = {
     Route.CHAT: "chat/completions",

@@ -28,28 +28,59 @@ class EventTooLarge(Exception):
     """An event over the limit: the engine is out of order."""
 
 
+class _Mark:
+    """What a line of an event begins with; the text of an answer cannot begin a line."""
+
+    __slots__ = ("_text", "_within")
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+        self._within = b"\n" + text
+
+    def is_in(self, block: bytes) -> bool:
+        return self._within in block or block.startswith(self._text)
+
+    def find(self, block: bytes) -> int:
+        return 0 if block.startswith(self._text) else block.find(self._within) + 1
+
+    def count(self, block: bytes) -> int:
+        return block.startswith(self._text) + block.count(self._within)
+
+
 _TOKEN_MARK = {
-    Route.CHAT: b"data: {",
-    Route.COMPLETIONS: b"data: {",
-    Route.RESPONSES: b"event: response.output_text.delta\n",
-    Route.MESSAGES: b"event: content_block_delta\n",
+    Route.CHAT: _Mark(b"data: {"),
+    Route.COMPLETIONS: _Mark(b"data: {"),
+    Route.RESPONSES: _Mark(b"event: response.output_text.delta\n"),
+    Route.MESSAGES: _Mark(b"event: content_block_delta\n"),
 }
 _END_MARK = {
-    Route.CHAT: b"data: [DONE]",
-    Route.COMPLETIONS: b"data: [DONE]",
-    Route.RESPONSES: b"event: response.completed\n",
-    Route.MESSAGES: b"event: message_stop\n",
+    Route.CHAT: _Mark(b"data: [DONE]"),
+    Route.COMPLETIONS: _Mark(b"data: [DONE]"),
+    Route.RESPONSES: _Mark(b"event: response.completed\n"),
+    Route.MESSAGES: _Mark(b"event: message_stop\n"),
 }
 _ERROR_MARK = {
-    Route.CHAT: b'data: {"error"',
-    Route.COMPLETIONS: b'data: {"error"',
-    Route.RESPONSES: b"event: error\n",
-    Route.MESSAGES: b"event: error\n",
+    Route.CHAT: _Mark(b'data: {"error"'),
+    Route.COMPLETIONS: _Mark(b'data: {"error"'),
+    Route.RESPONSES: _Mark(b"event: error\n"),
+    Route.MESSAGES: _Mark(b"event: error\n"),
 }
 
 
 class EventStream:
     """Follows one stream. hide_usage: the client did not ask for the usage event."""
+
+    __slots__ = (
+        "_end_mark",
+        "_error_mark",
+        "_held",
+        "_hide_usage",
+        "_token_mark",
+        "ended",
+        "failed",
+        "token_events",
+        "usage",
+    )
 
     def __init__(self, route: Route, *, hide_usage: bool) -> None:
         self._hide_usage = hide_usage
@@ -73,6 +104,9 @@ class EventStream:
         if self.failed:
             return b""
         data = self._held + chunk if self._held else chunk
+        if data.endswith(_END):
+            self._held = b""
+            return self._follow(data)
         end = data.rfind(_END) + len(_END)
         if end < len(_END):
             if len(data) > _MAX_EVENT_BYTES:
@@ -80,15 +114,14 @@ class EventStream:
             self._held = data
             return b""
         self._held = data[end:]
-        return self._follow(data[:end] if self._held else data)
+        return self._follow(data[:end])
 
     def _follow(self, block: bytes) -> bytes:
-        error = _find(block, self._error_mark)
-        if error >= 0:
+        if self._error_mark.is_in(block):
             self.failed = True
-            block = block[:error]
-        self.token_events += _count(block, self._token_mark)
-        if _find(block, self._end_mark) >= 0:
+            block = block[: self._error_mark.find(block)]
+        self.token_events += self._token_mark.count(block)
+        if self._end_mark.is_in(block):
             self.ended = True
         if _USAGE in block:
             return self._take_usage(block)
@@ -107,17 +140,6 @@ class EventStream:
         return b"".join(kept)
 
 
-def _find(block: bytes, mark: bytes) -> int:
-    """Where a line begins with the mark, else -1; the text of an answer cannot begin a line."""
-    if block.startswith(mark):
-        return 0
-    return block.find(b"\n" + mark) + 1 or -1
-
-
-def _count(block: bytes, mark: bytes) -> int:
-    return block.startswith(mark) + block.count(b"\n" + mark)
-
-
 def _payload(event: bytes) -> dict[str, Any] | None:
     for line in event.split(b"\n"):
         if line.startswith(b"data: {"):
@@ -134,13 +156,18 @@ def usage_of(payload: Mapping[str, Any]) -> Usage | None:
     for holder in (payload, payload.get("response"), payload.get("message")):
         usage = holder.get("usage") if isinstance(holder, Mapping) else None
         if isinstance(usage, Mapping):
-            prompt = usage.get("prompt_tokens", usage.get("input_tokens", 0))
-            if "cache_read_input_tokens" in usage:  # Anthropic's count leaves them out.
-                prompt += usage["cache_read_input_tokens"] or 0
-                prompt += usage.get("cache_creation_input_tokens") or 0
-            completion = usage.get("completion_tokens", usage.get("output_tokens", 0))
-            return Usage(int(prompt or 0), int(completion or 0))
+            return tokens_of(usage)
     return None
+
+
+def tokens_of(usage: Mapping[str, Any]) -> Usage:
+    """The tokens in a usage object of any route."""
+    prompt = usage.get("prompt_tokens", usage.get("input_tokens", 0))
+    if "cache_read_input_tokens" in usage:  # Anthropic's count leaves them out.
+        prompt += usage["cache_read_input_tokens"] or 0
+        prompt += usage.get("cache_creation_input_tokens") or 0
+    completion = usage.get("completion_tokens", usage.get("output_tokens", 0))
+    return Usage(int(prompt or 0), int(completion or 0))
 
 
 def error_event(

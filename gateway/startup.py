@@ -5,9 +5,9 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from adapters_registry.embedded import SERVED_NAME
 from gateway.admin_key import load_or_make
@@ -28,8 +28,8 @@ from gateway.preflight import (
 from gateway.processes import Command
 from gateway.supervisor import Service, StartFailed, Stopped, Supervisor
 from gateway.upstream import Upstream, UpstreamError
+from gateway.workers import LOOPBACK, gateway_url, operations_url
 
-_LOOPBACK = "127.0.0.1"
 # With the gateway drained there is nothing left that an engine could lose.
 _ENGINE_GRACE_S = 4.0
 _AFTER_DRAIN_S = 5.0
@@ -80,12 +80,14 @@ class Startup:
         key = load_or_make(self._settings)
         async with Supervisor(self._console) as supervisor:
             if self._settings.engine_url:
-                services = await self._attach(supervisor)
+                engines = await self._attach(supervisor)
             else:
-                services = await self._own_engine(supervisor)
-            services.append(gateway_service(self._settings, key, self._environ))
-            ready_url = f"{gateway_url(self._settings)}/readyz"
-            await supervisor.serve(services, ready_url=ready_url, on_ready=self._welcome)
+                engines = await self._own_engine(supervisor)
+            await supervisor.serve(
+                [engines, gateway_services(self._settings, key, self._environ)],
+                ready_urls=ready_urls(self._settings),
+                on_ready=self._welcome,
+            )
 
     async def _own_engine(self, supervisor: Supervisor) -> list[Service]:
         machine = await supervisor.unless_stopped(asyncio.to_thread(detect_machine))
@@ -93,7 +95,7 @@ class Startup:
         folder = await self._resolve(supervisor, weights=True)
         model = _facts(folder)
         _raise_if(memory_problem(machine, model, self._settings))
-        url = f"http://{_LOOPBACK}:{self._settings.engine_port}"
+        url = f"http://{LOOPBACK}:{self._settings.engine_port}"
         launch = choose_launch(
             machine,
             model,
@@ -142,12 +144,15 @@ class Startup:
     def _welcome(self) -> None:
         self.ready = True
         settings = self._settings
-        metrics = f"{_reachable(settings.metrics_host or settings.host)}:{settings.metrics_port}"
+        metrics = f"{operations_url(settings, 0)}/metrics"
+        if settings.workers > 1:
+            last = settings.metrics_port + settings.workers - 1
+            metrics += f"   (and up to port {last}, one for each worker)"
         key = "as set" if settings.admin_key is not None else f"in {settings.admin_key_file}"
         for line in (
             f"Ready after {time.monotonic() - self._began_s:.0f} s.",
             f"  OpenAI API  {gateway_url(settings)}/v1   (base model: {settings.served_name})",
-            f"  metrics     http://{metrics}/metrics",
+            f"  metrics     {metrics}",
             f"  admin key   {key}",
         ):
             self._console.say(line, "green")
@@ -188,19 +193,27 @@ def model_command(settings: Settings, environ: Mapping[str, str], *, weights: bo
     )
 
 
-def with_ports(settings: Settings) -> Settings:
+class PickPort(Protocol):
+    """As `preflight.pick_port`."""
+
+    def __call__(self, host: str, taken: Collection[int], *, count: int) -> int: ...
+
+
+def with_ports(settings: Settings, pick: PickPort = pick_port) -> Settings:
     """The settings with a number for every port that was left to us.
 
     The gateway's and the engine's addresses must stay the same when they are started again.
     """
-    metrics_host = settings.metrics_host or settings.host
-    ports: dict[str, int] = {}
-    for name, host in (
-        ("port", settings.host),
-        ("metrics_port", metrics_host),
-        ("engine_port", _LOOPBACK),
-    ):
-        ports[name] = getattr(settings, name) or pick_port(host, [*ports.values()])
+    wanted = {
+        "port": (settings.host, 1),
+        "metrics_port": (settings.metrics_host or settings.host, settings.workers),
+        "engine_port": (LOOPBACK, 1),
+    }
+    ports = {name: getattr(settings, name) for name in wanted}
+    for name, (host, count) in wanted.items():
+        if not ports[name]:
+            taken = {ports[other] + k for other in wanted for k in range(wanted[other][1])}
+            ports[name] = pick(host, taken, count=count)
     return settings.model_copy(update=ports)
 
 
@@ -208,37 +221,43 @@ def engine_service(launch: EngineLaunch, settings: Settings) -> Service:
     """vLLM as a child."""
     return Service(
         Command("engine", launch.argv, launch.env),
-        alive_url=f"http://{_LOOPBACK}:{settings.engine_port}/health",
+        alive_url=f"http://{LOOPBACK}:{settings.engine_port}/health",
         start_limit_s=settings.timeouts.engine_start_s,
         stop_grace_s=_ENGINE_GRACE_S,
     )
 
 
-def gateway_service(settings: Settings, key: str, environ: Mapping[str, str]) -> Service:
-    """The gateway as a child, with its settings and the admin key on its standard input."""
+def gateway_services(settings: Settings, key: str, environ: Mapping[str, str]) -> list[Service]:
+    """The gateway's workers as children, with the settings and the admin key on standard input."""
     document = {**settings.model_dump(mode="json"), "admin_key": key}
-    return Service(
-        Command(
-            "gateway",
-            (sys.executable, "-m", "gateway"),
+    services = []
+    for worker in range(settings.workers):
+        alone = settings.workers == 1
+        command = Command(
+            "gateway" if alone else f"gateway {worker + 1}",
+            (sys.executable, "-m", "gateway", "--worker", str(worker)),
             gateway_environment(environ),
             json.dumps(document).encode(),
-        ),
-        alive_url=f"{gateway_url(settings)}/livez",
-        start_limit_s=settings.timeouts.engine_start_s,
-        stop_grace_s=settings.timeouts.drain_s + _AFTER_DRAIN_S,
-    )
+        )
+        # On the port that they share, any of them would answer.
+        url = gateway_url(settings) if alone else operations_url(settings, worker)
+        services.append(
+            Service(
+                command,
+                alive_url=f"{url}/livez",
+                start_limit_s=settings.timeouts.engine_start_s,
+                stop_grace_s=settings.timeouts.drain_s + _AFTER_DRAIN_S,
+                prefix="gateway",
+            )
+        )
+    return services
 
 
-def gateway_url(settings: Settings) -> str:
-    """Where the gateway answers on this machine."""
-    return f"http://{_reachable(settings.host)}:{settings.port}"
-
-
-def _reachable(host: str) -> str:
-    any_address = {"0.0.0.0": _LOOPBACK, "::": "::1"}  # noqa: S104 - asked at, not bound to
-    host = any_address.get(host, host)
-    return f"[{host}]" if ":" in host else host
+def ready_urls(settings: Settings) -> list[str]:
+    """What has to answer 200 before requests are invited: each worker, then the port."""
+    workers = range(settings.workers if settings.workers > 1 else 0)
+    urls = [operations_url(settings, worker) for worker in workers]
+    return [f"{url}/readyz" for url in [*urls, gateway_url(settings)]]
 
 
 def _object(line: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ Who ends whom:
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -40,6 +40,8 @@ class Service:
     """Answers 200 once the start has succeeded; later, 5xx means that it must be started again."""
     start_limit_s: float
     stop_grace_s: float
+    prefix: str = ""
+    """What its lines are printed under; its name when empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,9 @@ class Supervisor:
         self._guard = Guard()
         self._children: dict[str, tuple[Child, float]] = {}
         """By name, with the seconds it is given to end."""
-        self._names: list[str] = []
-        """In the order of their first starts; ended from the last to the first."""
+        self._tiers: list[list[str]] = []
+        """Names in the order of their first starts; the last tier is ended first, all of a tier
+        together."""
         self._up: set[str] = set()
         self._stop = asyncio.Event()
         self._force = asyncio.Event()
@@ -108,9 +111,9 @@ class Supervisor:
         self._console.end_progress()
         await self._end_tasks()
         # The gateway drains first, while the engine still answers.
-        for name in reversed(self._names):
-            if name in self._children:
-                await self._end(*self._children[name])
+        for tier in reversed(self._tiers):
+            living = [self._children[name] for name in tier if name in self._children]
+            await asyncio.gather(*(self._end(*child) for child in living))
         await end_adopted(frozenset({self._guard.pid}))
         self._guard.close()
         for number in self._stop_signals:
@@ -118,6 +121,7 @@ class Supervisor:
 
     async def step(self, command: Command, on_line: Callable[[str], None]) -> int:
         """Runs a command to its end and answers its exit status. Raises Stopped."""
+        self._tiers.append([command.name])
         child = self._start(command, on_line, grace_s=0)
         status = await self.unless_stopped(child.wait())
         self._forget(child)
@@ -125,18 +129,21 @@ class Supervisor:
 
     async def serve(
         self,
-        services: list[Service],
+        tiers: Sequence[Sequence[Service]],
         *,
-        ready_url: str,
+        ready_urls: Sequence[str],
         on_ready: Callable[[], None],
     ) -> None:
-        """Keeps the services up until a signal comes; the last one is ended first.
+        """Keeps the services up until a signal comes.
 
-        on_ready: called once, when all are up and ready_url has answered 200.
+        tiers: the last one is ended first, the services of one together.
+        on_ready: called once, when all are up and each of ready_urls has answered 200, in order.
         Raises Stopped, or StartFailed for a service that was never up.
         """
+        self._tiers += [[service.command.name for service in tier] for tier in tiers]
+        services = [service for tier in tiers for service in tier]
         works = [self._keep(service) for service in services]
-        works.append(self._announce(services, ready_url, on_ready))
+        works.append(self._announce(services, ready_urls, on_ready))
         tasks = [asyncio.create_task(work) for work in works]
         self._tasks += tasks
         await self.unless_stopped(_first_failure(tasks))
@@ -167,7 +174,7 @@ class Supervisor:
             began_s = loop.time()
             child = self._start(
                 service.command,
-                lambda line: self._console.child_line(name, line),
+                lambda line: self._console.child_line(service.prefix or name, line),
                 service.stop_grace_s,
             )
             reason = await self._until_dead(service, child, again=was_up)
@@ -217,19 +224,21 @@ class Supervisor:
         return "its health check failed"
 
     async def _announce(
-        self, services: list[Service], ready_url: str, on_ready: Callable[[], None]
+        self, services: list[Service], ready_urls: Sequence[str], on_ready: Callable[[], None]
     ) -> None:
         began_s = asyncio.get_running_loop().time()
         names = [service.command.name for service in services]
+        waited_for = [*ready_urls]
         async with httpx.AsyncClient(trust_env=False, timeout=_PROBE_TIMEOUT_S) as client:
-            while True:
+            while waited_for:
                 if missing := [name for name in names if name not in self._up]:
-                    waiting_for = f"starting the {missing[0]}"
-                elif await _probe(client, ready_url) == 200:
-                    break
+                    news = f"starting the {missing[0]}"
+                elif await _probe(client, waited_for[0]) == 200:
+                    del waited_for[0]
+                    continue
                 else:
-                    waiting_for = "waiting until the gateway is ready"
-                self._console.progress(waiting_for, began_s)
+                    news = "waiting until the gateway is ready"
+                self._console.progress(news, began_s)
                 await asyncio.sleep(self._timings.poll_s)
         self._console.end_progress()
         on_ready()
@@ -246,8 +255,6 @@ class Supervisor:
         child = Child.start(command, on_line)
         self._guard.add(child.pid)
         self._children[child.name] = (child, grace_s)
-        if child.name not in self._names:
-            self._names.append(child.name)
         return child
 
     def _forget(self, child: Child) -> None:

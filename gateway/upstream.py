@@ -9,23 +9,34 @@
 A `Response` holds its connection until `release()`, which is idempotent: a connection whose
 response was read to its end goes back to the pool, any other is closed, which is how the engine
 learns that nobody listens any more.
+
+A body is read whole, or piped: its bytes are handed to a function from within the event loop's
+own read, without a task, a future or a timer for each. Whoever pipes pauses and resumes the
+reading, so that a slow receiver slows the engine down and fills no memory.
+
+An answer must never pass for another's: a connection on which anything came after a response is
+closed, not used again.
 """
 
 import asyncio
 import os
+import select
+import socket
 import ssl
-import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Self, cast
 from urllib.parse import urlsplit
 
 import httptools
 
 Header = tuple[bytes, bytes]
+Sink = Callable[[bytes], None]
+"""Takes the next bytes of a body. What it raises ends the call. It may pause, resume, release."""
 
 _HEADER_BYTES = 65_536
+"""Most that is taken of headers, and of anything else that comes between a body's bytes."""
 _BUFFER_BYTES = 262_144
-"""Above this the connection is no longer read: a slow client slows the engine, not memory."""
+"""Most that is kept of a body which nobody reads yet."""
 _IDLE_CONNECTIONS = 1024
 _STALE_S = 1.0
 """A connection that was closed while it was kept shows it at once."""
@@ -52,184 +63,297 @@ class UpstreamTimeout(UpstreamError):
 
 
 class _Connection(asyncio.Protocol):
-    """One connection: parses one response at a time into a buffer with back-pressure."""
+    """One connection, one response at a time.
+
+    One task waits on it at most, for the headers or for the body's end, with one timer.
+    """
 
     def __init__(self, pool: "Upstream") -> None:
         self._pool = pool
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self._arrivals = select.poll()
+        self._parts: list[bytes] = []
+        """What one read brought of a body."""
+        # The parser looks its callbacks up once, and this one is called for every chunk.
+        self.on_body = self._parts.append
+        self._parser = httptools.HttpResponseParser(self)
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None
+        self._sent_at = 0.0
+        self._silent_since = 0.0
+        self._timeout_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self.closed = False
         self._reset()
 
     def _reset(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
-        self._headers_seen = 0
-        self._buffered = 0
-        self._chunks: list[bytes] = []
+        self._listening = False
+        """Whether the engine is to say something: from the request to the response's end."""
+        self._header_bytes = 0
+        self._bare_bytes = 0
+        """What was read since the last of a body's bytes: headers, trailers, framing."""
+        self._kept: list[bytes] = []
+        """The body until it is taken."""
+        self._kept_bytes = 0
+        self._most_kept = _BUFFER_BYTES
+        self._whole = False
+        """Whether the body is wanted whole."""
+        self._sink: Sink | None = None
         self._sized = False
         self._keep_alive = False
-        self._out_of_step = False
-        """Whether the engine sent more than the one response."""
         self.status = 0
         self.headers: list[Header] = []
         self.headers_complete = False
         self.complete = False
-        self.busy = False
-        self.error: UpstreamError | None = None
+        self.error: Exception | None = None
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclasses of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
+        if (sock := transport.get_extra_info("socket")) is not None:
+            self._arrivals.register(sock.fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
-        if not self.busy or self.complete:
-            # Bytes nobody asked for: the connection is out of step.
-            self.abort()
+        if not self._listening:
+            self.abort()  # Nobody asked: what follows could pass for the next answer.
             return
-        if not self.headers_complete:
-            self._headers_seen += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._fail(BadResponse(f"not an HTTP response: {type(error).__name__}"))
-            return
-        if not self.headers_complete and self._headers_seen > _HEADER_BYTES:
-            self._fail(BadResponse("response headers too large"))
-            return
-        if self._buffered > _BUFFER_BYTES and not self._paused and self._transport is not None:
-            self._transport.pause_reading()
-            self._paused = True
-        self._wake()
+            if not self.complete:
+                self.fail(_bad(error))
+                return
+            self.abort()  # The response is whole, and something follows it.
+        if parts := self._parts:
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
+            self._silent_since = self._loop.time()
+            self._bare_bytes = 0
+            if self._sink is None:
+                self._keep(body)
+                return
+            try:
+                self._sink(body)
+            except Exception as error:
+                self.fail(error)
+        elif not self.complete:
+            self._bare_bytes += len(data)
+            if self._bare_bytes > _HEADER_BYTES:
+                self.fail(BadResponse("too many bytes besides the body"))
+
+    def eof_received(self) -> None:
+        """The engine sends no more; asyncio closes the connection next."""
+        if self._listening and self.headers_complete and not self._sized:
+            self._end()  # A body without a length ends with its connection.
+        elif not self.complete:
+            self.fail(ConnectionLost("the engine closed the connection"))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
         self.closed = True
         self._pool._forget(self)
-        if not self.busy or self.complete or self.error:
-            return
-        if self.headers_complete and not self._sized and exc is None:
-            self.complete = True  # A body without a length ends with its connection.
-        else:
-            self.error = ConnectionLost("the engine closed the connection")
-        self._wake()
+        if not self.complete:
+            self.fail(ConnectionLost("the engine closed the connection"))
 
-    # httptools callbacks
+    # httptools callbacks, where what they raise stops the parsing
 
     def on_message_begin(self) -> None:
         if self.complete:
-            self._out_of_step = True
+            raise BadResponse("more than one response")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._out_of_step:
-            return
+        self._header_bytes += len(name) + len(value) + 4  # `: ` and the line's end
+        if self._header_bytes > _HEADER_BYTES:
+            raise BadResponse("response headers too large")
+        if self.headers_complete:
+            return  # Trailers say nothing that is needed.
         name = name.lower()
         if name in (b"content-length", b"transfer-encoding"):
             self._sized = True
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if self._out_of_step:
-            return
-        self.status = self._parser.get_status_code()
-        if self.status < 200:
-            return
+        status = self._parser.get_status_code()
+        if status < 200:
+            # 100 Continue and its kin come before the response, and have no body.
+            if status in (100, 102, 103) and not self._sized:
+                return
+            raise BadResponse(f"not a status for a response: {status}")
+        self.status = status
         self.headers_complete = True
-
-    def on_body(self, body: bytes) -> None:
-        if self._out_of_step:
-            return
-        self._chunks.append(body)
-        self._buffered += len(body)
+        self._wake()
 
     def on_message_complete(self) -> None:
-        if self._out_of_step:
-            return
-        if self.status < 200:  # 100 Continue and its kin come before the response.
+        if self.headers_complete:
+            self._keep_alive = self._parser.should_keep_alive()
+            self._end()
+        else:
             self.headers = []
-            return
-        self._keep_alive = self._parser.should_keep_alive()
-        self.complete = True
 
     # the response's side
+
+    def was_stale(self) -> bool:
+        """Whether a connection that is lost now was closed by the engine while it was kept."""
+        return not self._bare_bytes and self._loop.time() - self._sent_at < _STALE_S
+
+    def quiet(self) -> bool:
+        """Whether nothing came since the response, not even the end, seen by the loop or not."""
+        return not self.closed and not self._arrivals.poll(0)
 
     def send(self, head: bytes, body: bytes) -> None:
         assert self._transport is not None
         self._reset()
-        self.busy = True
+        self._listening = True
+        self._sent_at = self._loop.time()
         self._transport.write(head + body)
 
     async def wait_headers(self, timeout_s: float) -> None:
-        deadline = self._loop.time() + timeout_s
-        while not self.headers_complete:
-            if self.error:
-                raise self.error
-            await self._wait(deadline - self._loop.time())
+        if not self.headers_complete and not self.error:
+            await self._wait(timeout_s)
+        if not self.headers_complete and self.error:
+            raise self.error
 
-    async def next_chunk(self, timeout_s: float) -> bytes:
-        """All that has arrived, at least one byte; empty at the body's end."""
-        deadline = self._loop.time() + timeout_s
-        while not self._chunks:
-            if self.error:
-                raise self.error
-            if self.complete:
-                return b""
-            await self._wait(deadline - self._loop.time())
-        chunk = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks.clear()
-        self._buffered = 0
+    async def read(self, idle_s: float, limit_bytes: int) -> bytes:
+        self._whole, self._most_kept = True, limit_bytes
+        self._limit_kept()
+        self.resume()
+        if self.error or not self.complete:
+            await self._wait_end(idle_s)
+        return _joined(self._kept)
+
+    async def pipe(self, sink: Sink, idle_s: float) -> None:
+        self.resume()
+        try:
+            if self._kept:
+                sink(_joined(self._kept))
+            self._sink = sink
+            await self._wait_end(idle_s)
+        except BaseException:
+            self.abort()
+            raise
+        finally:
+            self._sink = None
+
+    def pause(self) -> None:
+        """Stops reading: what the engine sends waits at the engine."""
+        if not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
         if self._paused and self._transport is not None:
-            self._transport.resume_reading()
             self._paused = False
-        return chunk
+            self._silent_since = self._loop.time()
+            self._transport.resume_reading()
 
     def reusable(self) -> bool:
+        """Whether the next request may use the connection."""
         return (
             self.complete
-            and not self._chunks
-            and not self.closed
-            and not self._paused
-            and self.error is None
             and self._keep_alive
-            and not self._out_of_step
+            and not self.closed
+            and not self._kept
+            and not self._paused
+            and self._waiter is None
+            # An engine that answered before it had read the request is out of step too.
+            and self._transport is not None
+            and not self._transport.get_write_buffer_size()
         )
-
-    def idle(self) -> None:
-        self.busy = False
 
     def abort(self) -> None:
         self.closed = True
+        self._listening = False
         if self._transport is not None:
             self._transport.abort()
 
-    def _fail(self, error: UpstreamError) -> None:
-        self.error = error
+    def fail(self, error: Exception) -> None:
+        if self.error is None:
+            self.error = error
         self.abort()
         self._wake()
+
+    # inside
+
+    def _keep(self, body: bytes) -> None:
+        self._kept.append(body)
+        self._kept_bytes += len(body)
+        self._limit_kept()
+
+    def _limit_kept(self) -> None:
+        if self._kept_bytes <= self._most_kept:
+            return
+        if self._whole:
+            self.fail(BadResponse("response body too large"))
+        else:
+            self.pause()
+
+    def _end(self) -> None:
+        self.complete = True
+        self._listening = False
+        self._wake()
+
+    async def _wait_end(self, idle_s: float) -> None:
+        if not self.complete and not self.error:
+            self._silent_since = self._loop.time()
+            await self._wait(idle_s)
+        if self.error:
+            raise self.error
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     async def _wait(self, timeout_s: float) -> None:
-        waiter = self._waiter = self._loop.create_future()
-        timer = self._loop.call_later(max(timeout_s, 0), _expire, waiter)
+        """Until the headers, the end or an error has come.
+
+        Raises UpstreamTimeout; this and a cancellation close the connection.
+        """
+        self._waiter = self._loop.create_future()
+        self._timeout_s = timeout_s
+        self._timer = self._loop.call_later(timeout_s, self._look_at_silence)
         try:
-            await waiter
+            await self._waiter
+        except BaseException:
+            self.abort()
+            raise
         finally:
-            timer.cancel()
-            self._waiter = None
+            self._timer.cancel()
+            self._waiter = self._timer = None
+
+    def _look_at_silence(self) -> None:
+        """One timer follows a whole body: set again for as long as bytes keep coming."""
+        left_s = self._timeout_s
+        if not self._paused:  # It is us who do not read.
+            left_s = 0.0
+            if self.headers_complete:
+                left_s = self._silent_since + self._timeout_s - self._loop.time()
+        if left_s > 0:
+            self._timer = self._loop.call_later(left_s, self._look_at_silence)
+        elif self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(UpstreamTimeout("the engine was silent for too long"))
 
 
-def _expire(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_exception(UpstreamTimeout("the engine was silent for too long"))
+def _joined(parts: list[bytes]) -> bytes:
+    """Empties the list."""
+    whole = parts[0] if len(parts) == 1 else b"".join(parts)
+    parts.clear()
+    return whole
+
+
+def _bad(error: Exception) -> BadResponse:
+    """What a callback raised is the context of what the parser raises."""
+    if isinstance(error.__context__, BadResponse):
+        return error.__context__
+    return BadResponse(f"not an HTTP response: {error}")
 
 
 class Response:
     """A response whose headers have arrived; `release()` it, always."""
+
+    __slots__ = ("_connection", "_pool", "_released", "headers", "status")
 
     def __init__(self, pool: "Upstream", connection: _Connection) -> None:
         self._pool = pool
@@ -242,24 +366,36 @@ class Response:
         """The first header of that lower-case name."""
         return next((value for key, value in self.headers if key == name), None)
 
-    async def chunks(self, idle_s: float) -> AsyncIterator[bytes]:
-        """The body as it comes, chunks that arrived together joined.
-
-        Raises ConnectionLost, BadResponse, or UpstreamTimeout after `idle_s` seconds of silence.
-        """
-        while chunk := await self._connection.next_chunk(idle_s):
-            yield chunk
-
     async def read(self, idle_s: float, limit_bytes: int) -> bytes:
-        """The whole body. Raises as `chunks`, and BadResponse above `limit_bytes`."""
-        parts: list[bytes] = []
-        size = 0
-        while chunk := await self._connection.next_chunk(idle_s):
-            size += len(chunk)
-            if size > limit_bytes:
-                raise BadResponse("response body too large")
-            parts.append(chunk)
-        return b"".join(parts)
+        """The whole body.
+
+        Raises ConnectionLost, UpstreamTimeout after `idle_s` seconds without a byte of the body,
+        BadResponse for what is not HTTP or above `limit_bytes`. Cancelled or raising, it closes
+        the connection.
+        """
+        self._must_be_held()
+        return await self._connection.read(idle_s, limit_bytes)
+
+    async def pipe(self, sink: Sink, idle_s: float) -> None:
+        """Hands the body to `sink` as it comes, chunks that arrived together joined; returns at
+        its end. It begins with reading: a pause holds from within the first call of `sink` on.
+
+        Raises ConnectionLost, BadResponse, UpstreamTimeout after `idle_s` seconds without a byte
+        of the body (time spent paused does not count), and whatever `sink` raises. Cancelled or
+        raising, it closes the connection and `sink` is called no more.
+        """
+        self._must_be_held()
+        await self._connection.pipe(sink, idle_s)
+
+    def pause(self) -> None:
+        """Stops the reading; `sink` is called no more until `resume()`."""
+        if not self._released:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        """Goes on reading."""
+        if not self._released:
+            self._connection.resume()
 
     def release(self) -> None:
         """Gives the connection back, or closes it where the response was not read to its end."""
@@ -267,6 +403,10 @@ class Response:
             return
         self._released = True
         self._pool._give_back(self._connection)
+
+    def _must_be_held(self) -> None:
+        if self._released:  # The connection may carry another's answer by now.
+            raise RuntimeError("the response was released")
 
     def __enter__(self) -> Self:
         return self
@@ -289,8 +429,10 @@ class Upstream:
         self._prefix = parts.path.rstrip("/").encode()
         self._host_header = parts.netloc.rpartition("@")[2].encode()
         self._connect_s = connect_s
-        self._idle: list[_Connection] = []
+        self._idle: dict[_Connection, None] = {}
+        """The last one used is the first to be used again."""
         self._all: set[_Connection] = set()
+        self._closed = False
 
     @property
     def open_connections(self) -> int:
@@ -306,29 +448,29 @@ class Upstream:
         body: bytes = b"",
         first_byte_s: float,
     ) -> Response:
-        """Sends a request and waits for the response's headers.
+        """Sends a request, other than HEAD and CONNECT, and waits for the response's headers.
 
         A kept connection that the engine had closed meanwhile is replaced once, unseen; one that
-        is lost later is an error, since the engine may be at work on the request.
+        is lost later, or after a first byte, is an error: the engine may be at work on the request.
         Raises UpstreamError. Cancelled, it closes the connection.
         """
         head = self._head(method, path, headers, len(body))
         kept = self._take()
         if kept is not None:
-            sent_at = time.monotonic()
             try:
                 return await self._exchange(kept, head, body, first_byte_s)
             except ConnectionLost:
-                if time.monotonic() - sent_at > _STALE_S:
+                if not kept.was_stale():
                     raise
         return await self._exchange(await self._connect(), head, body, first_byte_s)
 
     async def close(self) -> None:
-        """Closes every connection, those in use too."""
+        """Closes every connection; calls in flight and later ones raise UpstreamError."""
+        self._closed = True
         for connection in list(self._all):
             connection.abort()
-        self._idle.clear()
-        await asyncio.sleep(0)  # lets the transports report their end
+        for _ in range(2):
+            await asyncio.sleep(0)  # The transports report their end, TLS in its second round.
 
     async def _exchange(
         self, connection: _Connection, head: bytes, body: bytes, first_byte_s: float
@@ -349,9 +491,10 @@ class Upstream:
 
     def _take(self) -> _Connection | None:
         while self._idle:
-            connection = self._idle.pop()
-            if not connection.closed:
+            connection, _ = self._idle.popitem()
+            if connection.quiet():
                 return connection
+            connection.abort()
         return None
 
     async def _connect(self) -> _Connection:
@@ -364,19 +507,29 @@ class Upstream:
         except TimeoutError:
             raise CannotConnect("the engine takes no connection in time") from None
         except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else "unreachable"
-            raise CannotConnect(f"the engine takes no connection: {reason}") from None
+            raise CannotConnect(f"the engine takes no connection: {_reason(error)}") from None
+        except UnicodeError:
+            raise CannotConnect(f"not a host name: {self._host}") from None
+        if connection.closed:
+            raise CannotConnect("the engine closed the connection at once")
         self._all.add(connection)
+        if self._closed:
+            connection.abort()
+            raise CannotConnect("this client is closed")
         return connection
 
     def _give_back(self, connection: _Connection) -> None:
-        if connection.reusable() and len(self._idle) < _IDLE_CONNECTIONS:
-            connection.idle()
-            self._idle.append(connection)
+        if connection.reusable() and not self._closed and len(self._idle) < _IDLE_CONNECTIONS:
+            self._idle[connection] = None
         else:
             connection.abort()
 
     def _forget(self, connection: _Connection) -> None:
         self._all.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
+        self._idle.pop(connection, None)
+
+
+def _reason(error: OSError) -> str:
+    if error.errno and not isinstance(error, ssl.SSLError | socket.gaierror):
+        return os.strerror(error.errno)
+    return error.strerror or "unreachable"

@@ -4,6 +4,10 @@ It answers at once, without a model, in vLLM's own shapes, and every answer star
 made of the name that was asked (`«acme/support@1:0123456789ab»`), so that a test sees who spoke.
 `GET /_fake/state` tells what it saw, `POST /_fake/control` makes it slow, frozen or faulty
 (fields: `loadtest.fake.state.Behaviour`).
+
+With `--fast` chat and text completions are answered from pre-rendered bytes, and all running
+streams are stepped together: for load, where the ordinary fake would be what is measured. Such
+calls leave no record; `totals` in the state counts them, and batch limits do not hold for them.
 """
 
 import argparse
@@ -17,7 +21,9 @@ from collections.abc import Callable, Iterator
 import uvloop
 
 from loadtest.fake.answers import Answer, Json, Shape, dump, error_body, model_card
+from loadtest.fake.book import Book
 from loadtest.fake.completions import Chat, Completion
+from loadtest.fake.fast import Fast
 from loadtest.fake.http import Exchange, Server, listen
 from loadtest.fake.messages import Messages
 from loadtest.fake.requests import (
@@ -33,7 +39,7 @@ from loadtest.fake.requests import (
     require_fields,
 )
 from loadtest.fake.responses import Responses
-from loadtest.fake.state import Batch, Behaviour, Call, Engine
+from loadtest.fake.state import Batch, Behaviour, Call, Engine, Totals
 
 EVENTS = "text/event-stream; charset=utf-8"
 BROKEN = "Internal server error"
@@ -88,6 +94,14 @@ class FakeVllm:
                 await self._post(exchange, call)
         except Refused as refusal:
             exchange.answer(refusal.status, dump(refusal.body), JSON)
+
+    def read(self, exchange: Exchange) -> Answer:
+        """What is to be answered to a generating request as things are now; raises Refused."""
+        body = json_object(exchange)
+        require_fields(exchange.path, body)
+        name = self._model(body)
+        check(exchange.path, body, self.engine.max_model_len)
+        return make_answer(exchange, body, name, self.engine.behaviour)
 
     async def _get(self, exchange: Exchange) -> None:
         engine = self.engine
@@ -276,7 +290,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=defaults.tokens, help="length of an answer")
     for name in ("first-token-time-s", "token-time-s", "load-time-s"):
         parser.add_argument(f"--{name}", type=float, default=0.0)
-    return parser.parse_args()
+    parser.add_argument("--fast", action="store_true", help="pre-rendered answers, for load")
+    parser.add_argument(
+        "--reset-share", type=float, default=0.0, help="fast calls broken off by a TCP reset, 0-1"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="decides which calls are reset")
+    options = parser.parse_args()
+    if options.reset_share and not options.fast:
+        parser.error("--reset-share needs --fast")
+    return options
 
 
 async def _run(options: argparse.Namespace) -> None:
@@ -285,14 +307,29 @@ async def _run(options: argparse.Namespace) -> None:
         first_token_time_s=options.first_token_time_s,
         token_time_s=options.token_time_s,
         load_time_s=options.load_time_s,
+        reset_share=options.reset_share,
     )
     batch = Batch(options.max_num_seqs, options.max_loras)
     engine = Engine(options.served_model_name, options.max_model_len, batch, behaviour)
     fake = FakeVllm(engine)
-    fake.server = await listen(fake.handle, options.host, options.port)
-    sys.stdout.write(f"listening on http://{options.host}:{fake.server.port}\n")
+    if not options.fast:
+        fake.server = await listen(fake.handle, options.host, options.port)
+        await _serve(fake.server, options.host)
+        return
+    engine.totals = Totals()
+    fast = Fast(engine, engine.totals, Book(engine, SHAPES, fake.read), options.seed)
+    fake.server = await listen(fake.handle, options.host, options.port, fast.connect, backlog=4096)
+    stepping = asyncio.create_task(fast.stepper.run())
+    try:
+        await _serve(fake.server, options.host)
+    finally:
+        stepping.cancel()
+
+
+async def _serve(server: Server, host: str) -> None:
+    sys.stdout.write(f"listening on http://{host}:{server.port}\n")
     sys.stdout.flush()
-    await fake.server.run()
+    await server.run()
 
 
 def main() -> None:

@@ -19,6 +19,9 @@ def serve(
         str | None, typer.Option(help="Address to listen on [default: 127.0.0.1].")
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port of the gateway [default: 8080].")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Gateway processes that share the port [default: 1].")
+    ] = None,
     metrics_port: Annotated[
         int | None, typer.Option(help="Port of the Prometheus endpoint [default: 9464].")
     ] = None,

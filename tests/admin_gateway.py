@@ -23,6 +23,7 @@ from gateway import admin_api, error_handlers
 from gateway.config import Limits, Settings, Timeouts
 from gateway.engine import EngineState
 from gateway.errors import GatewayError
+from gateway.siblings import Siblings
 from gateway.snapshots import Snapshots
 
 ADMIN_KEY = "the-admin-key-of-this-test"
@@ -70,6 +71,7 @@ class StandInParts:
     registry: Registry
     snapshots: Snapshots
     engine: StandInEngine
+    siblings: Siblings = field(default_factory=lambda: Siblings([], ADMIN_KEY))
     base: BaseModelSpec = BASE
     base_name: str = BASE_NAME
     admin_key_sha256: bytes = hashlib.sha256(ADMIN_KEY.encode()).digest()

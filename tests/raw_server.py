@@ -2,10 +2,14 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+_LEFT = (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError)
+"""How a client's end shows."""
 
 
 @dataclass
@@ -17,7 +21,9 @@ class RawServer:
 
 
 @contextlib.asynccontextmanager
-async def raw_server(handler: Handler) -> AsyncIterator[RawServer]:
+async def raw_server(
+    handler: Handler, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[RawServer]:
     """Serves each connection with `handler` until the block ends."""
     found = RawServer("")
 
@@ -25,10 +31,12 @@ async def raw_server(handler: Handler) -> AsyncIterator[RawServer]:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         found.connections += 1
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            await handler(reader, writer)
-        writer.close()
-        with contextlib.suppress(ConnectionError):
+        try:
+            with contextlib.suppress(*_LEFT):
+                await handler(reader, writer)
+        finally:
+            writer.close()
+        with contextlib.suppress(*_LEFT):
             await writer.wait_closed()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -36,8 +44,8 @@ async def raw_server(handler: Handler) -> AsyncIterator[RawServer]:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    found.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
+    found.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield found
     finally:

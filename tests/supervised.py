@@ -1,6 +1,7 @@
 """A supervisor over tiny services, run as a program, so that it can be killed like the real one.
 
-`python -m tests.supervised FOLDER ENGINE_PORT GATEWAY_PORT [STEP]`: STEP is Python code to be run
+`python -m tests.supervised FOLDER ENGINE_PORT GATEWAY_PORTS [STEP]`: GATEWAY_PORTS are joined with
+commas, and with more than one the services are "gateway 1" and so on. STEP is Python code to be run
 first, as the model step is. Prints READY once all is up. The exit code is the signal's number after
 one, or 100 when something could not start.
 """
@@ -19,7 +20,7 @@ _TIMINGS = Timings(poll_s=0.05, health_s=0.05, backoff_first_s=0.1, guard_again_
 _SERVICE = Path(__file__).parent / "tiny_service.py"
 
 
-async def main(folder: Path, ports: dict[str, int], step: str) -> int:
+async def main(folder: Path, engine: int, gateways: dict[str, int], step: str) -> int:
     """The exit code."""
     console = Console()
     try:
@@ -28,8 +29,11 @@ async def main(folder: Path, ports: dict[str, int], step: str) -> int:
                 command = Command("model", (sys.executable, "-c", step), own_environment())
                 await supervisor.step(command, lambda line: console.child_line("model", line))
             await supervisor.serve(
-                [_service(name, port, folder) for name, port in ports.items()],
-                ready_url=f"http://127.0.0.1:{ports['gateway']}/readyz",
+                [
+                    [_service("engine", engine, folder)],
+                    [_service(name, port, folder) for name, port in gateways.items()],
+                ],
+                ready_urls=[f"http://127.0.0.1:{port}/readyz" for port in gateways.values()],
                 on_ready=lambda: console.say("READY"),
             )
     except Stopped as stopped:
@@ -55,6 +59,8 @@ def _service(name: str, port: int, folder: Path) -> Service:
 
 
 if __name__ == "__main__":
-    folder, engine, gateway, *step = sys.argv[1:]
-    ports = {"engine": int(engine), "gateway": int(gateway)}
-    sys.exit(asyncio.run(main(Path(folder), ports, "".join(step))))
+    folder, engine, gateway_ports, *step = sys.argv[1:]
+    ports = [int(port) for port in gateway_ports.split(",")]
+    names = ["gateway"] if len(ports) == 1 else [f"gateway {k + 1}" for k in range(len(ports))]
+    gateways = dict(zip(names, ports, strict=True))
+    sys.exit(asyncio.run(main(Path(folder), int(engine), gateways, "".join(step))))

@@ -196,6 +196,8 @@ async def test_a_tenants_key_manages_its_own_tenant_only(
         ("PATCH", "/tenants/acme"),
         ("DELETE", "/tenants/acme"),
         ("GET", "/engines"),
+        ("POST", "/refresh"),
+        ("GET", "/in-flight?tenant=acme&adapter=support&version=1"),
         ("GET", "/audit"),
     ],
 )
@@ -524,6 +526,25 @@ async def test_a_bad_audit_page_is_refused(gateway: AdminGateway, query: dict[st
 async def test_engines_are_shown(gateway: AdminGateway) -> None:
     answer = await gateway.admin.get("/engines")
     assert answer.json() == {"data": [{"id": "one", "state": "up"}]}
+
+
+async def test_a_refresh_brings_what_was_written_elsewhere(gateway: AdminGateway) -> None:
+    gateway.parts.registry.create_tenant("acme", actor="admin")
+    assert "acme" not in gateway.parts.snapshots.current.tenants
+    answer = await gateway.admin.post("/refresh")
+    assert answer.json() == {"revision": gateway.parts.registry.revision()}
+    assert "acme" in gateway.parts.snapshots.current.tenants
+
+
+async def test_calls_in_flight_are_told_of_one_version(gateway: AdminGateway) -> None:
+    await gateway.tenant("acme")
+    await gateway.push()
+    gateway.parts.engine.busy["acme/support@1"] = 3
+    asked: dict[str, str | int] = {"tenant": "acme", "adapter": "support", "version": 1}
+    answer = await gateway.admin.get("/in-flight", params=asked)
+    assert answer.json() == {"in_flight": 3}
+    missing = await gateway.admin.get("/in-flight", params=asked | {"version": 2})
+    assert missing.status_code == 404
 
 
 async def test_what_another_gateway_stored_a_moment_ago_is_found(gateway: AdminGateway) -> None:

@@ -72,13 +72,22 @@ def loaded(fake: FakeEngine) -> list[str]:
     return [load["name"] for load in fake.state()["loads"] if load["name"]]
 
 
+@contextlib.asynccontextmanager
+async def used(engine: Engine, wanted: Version | None) -> AsyncIterator[None]:
+    """A call's hold on a version."""
+    with engine.hold(wanted) as resident:
+        if not resident and wanted is not None:
+            await engine.ensure_loaded(wanted)
+        yield
+
+
 async def test_an_engine_that_serves_the_base_is_up(fake: FakeEngine) -> None:
     async with watched(fake) as engine:
         with pytest.raises(EngineUnavailable):
-            async with engine.lease(None):
+            async with used(engine, None):
                 pass
         await reaches(engine, EngineState.UP)
-        async with engine.lease(None):
+        async with used(engine, None):
             pass
 
 
@@ -139,16 +148,16 @@ async def test_names_stay_below_the_engines_limit(fake: FakeEngine, tmp_path: Pa
     versions = [on_disk(tmp_path, n) for n in range(1, 8)]
     async with watched(fake, max_adapters=4) as engine:
         await reaches(engine, EngineState.UP)
-        async with engine.lease(versions[0]):
+        async with used(engine, versions[0]):
             for v in versions[1:]:
-                async with engine.lease(v):
+                async with used(engine, v):
                     pass
                 assert len(fake.state()["adapters"]) <= 3
             assert versions[0].engine_name in fake.state()["adapters"]
         async with (
-            engine.lease(versions[0]),
-            engine.lease(versions[1]),
-            engine.lease(versions[2]),
+            used(engine, versions[0]),
+            used(engine, versions[1]),
+            used(engine, versions[2]),
         ):
             with pytest.raises(Overloaded):
                 await engine.ensure_loaded(versions[3])
@@ -185,7 +194,7 @@ async def test_what_the_registry_forgot_is_unloaded_when_idle(
     known = [snapshot(one, two)]
     async with watched(fake, lambda: known[-1]) as engine:
         await reaches(engine, EngineState.UP)
-        async with engine.lease(one):
+        async with used(engine, one):
             await engine.ensure_loaded(two)
             known.append(snapshot())
             engine.registry_changed()

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from adapters_registry import errors as registry_errors
 from adapters_registry.errors import RegistryError
 from gateway import error_handlers
-from gateway.access import AccessLog
+from gateway.access import AccessLog, Recorded
 from gateway.error_handlers import translate, validation_error
 from gateway.errors import Overloaded
 from gateway.metrics import Metrics
@@ -34,7 +34,7 @@ class Body(BaseModel):
 def app() -> FastAPI:
     app = FastAPI()
     error_handlers.install(app)
-    app.add_middleware(AccessLog, metrics=Metrics())
+    app.add_middleware(Recorded, access=AccessLog(Metrics()))
 
     @app.post("/body")
     async def body(body: Body) -> None:

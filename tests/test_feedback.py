@@ -4,18 +4,19 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.feedback import Completions, FeedbackIn
+from gateway.metrics import Subject
 
 
 @pytest.mark.parametrize("prefix", ["chatcmpl-", "cmpl-", "resp_", ""])
 def test_a_completion_is_found_by_the_id_of_its_answer(prefix: str) -> None:
     completions = Completions()
-    completions.record("0a1b", "acme", "support", "3")
+    completions.record("0a1b", Subject("acme", "support", "3"))
     assert completions.take("acme", f"{prefix}0a1b") == ("acme", "support", "3")
 
 
 def test_another_tenants_completion_looks_like_a_missing_one() -> None:
     completions = Completions()
-    completions.record("0a1b", "acme", "support", "3")
+    completions.record("0a1b", Subject("acme", "support", "3"))
     assert completions.take("globex", "chatcmpl-0a1b") is None
     assert completions.take("acme", "chatcmpl-0a1c") is None
 
@@ -23,7 +24,7 @@ def test_another_tenants_completion_looks_like_a_missing_one() -> None:
 def test_the_oldest_completions_are_forgotten() -> None:
     completions = Completions(capacity=2)
     for request_id in ("a", "b", "c"):
-        completions.record(request_id, "acme", "support", "1")
+        completions.record(request_id, Subject("acme", "support", "1"))
     found = [completions.take("acme", request_id) is not None for request_id in ("a", "b", "c")]
     assert found == [False, True, True]
 

@@ -102,7 +102,7 @@ def test_the_error_does_not_repeat_the_body() -> None:
     with pytest.raises(BadRequest) as refused:
         parse_body(b'{"model": "m", "prompt": my-private-prompt}', LIMITS)
     assert "private" not in refused.value.message
-    assert "character 25" in refused.value.message
+    assert "byte 25" in refused.value.message
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))

@@ -65,6 +65,21 @@ def test_adapters_in_a_batch_are_among_those_in_memory() -> None:
     assert "--max-cpu-loras 7" in str(problem)
 
 
+def test_each_worker_holds_two_adapters_at_least() -> None:
+    shared = {"max_loras": 1, "workers": 3}
+    assert settings_problem(load_settings({**shared, "max_cpu_loras": 6})) is None
+    assert settings_problem(load_settings({**shared, "max_cpu_loras": 5})) == (
+        "--max-cpu-loras 5 is too low for --workers 3, which share them out: "
+        "it takes at least 6, or fewer workers"
+    )
+
+
+def test_the_last_worker_s_port_is_one() -> None:
+    assert settings_problem(load_settings({"workers": 2, "metrics_port": 65_534})) is None
+    problem = settings_problem(load_settings({"workers": 3, "metrics_port": 65_534}))
+    assert "choose one of at most 65533" in str(problem)
+
+
 def test_memory_that_cannot_be_enough() -> None:
     settings = load_settings({})
     assert memory_problem(CPU, SMOL, settings) is None
@@ -97,6 +112,17 @@ def test_two_flags_with_one_port() -> None:
     )
 
 
+def test_each_worker_takes_a_metrics_port(taken: int) -> None:
+    # The one after it, so that no more than the second has to be there.
+    settings = load_settings({"metrics_port": taken - 1, "workers": 2, "engine_url": ["http://x"]})
+    metrics = [port for flag, _, port in listening_ports(settings) if "metrics" in flag]
+    assert metrics == [taken - 1, taken]
+    assert ports_problem(listening_ports(settings)[2:]) == (
+        f"port {taken} on 127.0.0.1 is taken: "
+        "choose another with --metrics-port (each worker takes the next)"
+    )
+
+
 def test_an_attached_engine_s_port_is_not_ours() -> None:
     attached = load_settings({"engine_url": ["http://127.0.0.1:8000"], "engine_port": 8000})
     assert [flag for flag, *_ in listening_ports(attached)] == ["--port", "--metrics-port"]
@@ -117,3 +143,17 @@ def test_a_picked_port_is_free_and_never_a_client_s(tmp_path: Path) -> None:
     assert sorted(taken) == [20_000, 20_001]
     with pytest.raises(OSError, match="no free port"):
         pick_port("127.0.0.1", taken, tmp_path)
+
+
+def test_picked_ports_in_a_row_are_all_free(tmp_path: Path) -> None:
+    range_file = tmp_path / "proc/sys/net/ipv4/ip_local_port_range"
+    range_file.parent.mkdir(parents=True)
+    range_file.write_text("20004\t60999\n")
+    for port in range(20_000, 20_004):
+        if port_problem("", "127.0.0.1", port):
+            pytest.skip(f"port {port} is in use here")
+    assert pick_port("127.0.0.1", [20_000], tmp_path, count=3) == 20_001
+    with pytest.raises(OSError, match="no free port"):
+        pick_port("127.0.0.1", [20_001], tmp_path, count=3)
+    with socket.create_server(("127.0.0.1", 20_001)):
+        assert pick_port("127.0.0.1", [], tmp_path, count=2) == 20_002

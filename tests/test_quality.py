@@ -4,14 +4,16 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.judge import Verdict
-from gateway.quality import Quality, Sample, expected_json
+from gateway.quality import Quality, expected_json
 from gateway.routes import Route
+from gateway.sample import Sample
 
 DEADLINE_S = 30
 

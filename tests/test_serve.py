@@ -1,11 +1,7 @@
 """`loraplex serve` as a command: its exit codes, and a whole life attached to a fake engine."""
 
-import os
 import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,60 +11,8 @@ import pytest
 from gateway.preflight import pick_port
 from tests.fake_engine import FakeEngine
 from tests.running_gateway import TinyModel
-
-ROOT = Path(__file__).parents[1]
-DEADLINE_S = 120.0
-FAKE_BASE = "base"
-"""What the fake engine calls its model."""
-
-
-class Serve:
-    """A running `loraplex serve`, with its own data dir and ports."""
-
-    def __init__(self, folder: Path, *flags: str, cache_dir: Path | None = None) -> None:
-        self.port = pick_port("127.0.0.1")
-        self.output = folder / "output"
-        self.data_dir = folder / "data"
-        environ = {name: v for name, v in os.environ.items() if not name.startswith("LORAPLEX_")}
-        command = [sys.executable, "-m", "loraplex", "serve", "--data-dir", str(self.data_dir)]
-        command += ["--metrics-port", str(pick_port("127.0.0.1", [self.port]))]
-        if "--port" not in flags:
-            command += ["--port", str(self.port)]
-        with self.output.open("wb") as out:
-            self.process = subprocess.Popen(
-                [*command, *flags],
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env=environ | {"LORAPLEX_CACHE_DIR": str(cache_dir or folder / "cache")},
-            )
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def text(self) -> str:
-        return self.output.read_text()
-
-    def until(self, holds: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + DEADLINE_S
-        while not holds():
-            assert time.monotonic() < deadline, self.text()
-            assert self.process.poll() is None, self.text()
-            time.sleep(0.05)
-
-    def exit_code(self) -> int:
-        return self.process.wait(DEADLINE_S)
-
-    def end(self, number: signal.Signals) -> int:
-        self.process.send_signal(number)
-        return self.exit_code()
-
-
-def attached(url: str, model: TinyModel) -> list[str]:
-    """The flags that attach to the engine at `url`, as the fake one is."""
-    return ["--engine-url", url, "--model", str(model.folder), "--served-name", FAKE_BASE]
+from tests.running_serve import FAKE_BASE, Serve, attached
+from tests.test_supervisor import children_of, command, lives
 
 
 @pytest.fixture
@@ -89,6 +33,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Serve]]:
     ("flags", "said"),
     [
         (["--max-cpu-loras", "4"], "--max-cpu-loras 4 is below --max-loras 8"),
+        (["--max-loras", "1", "--max-cpu-loras", "5", "--workers", "3"], "it takes at least 6"),
         (["--max-lora-rank", "17"], "must be one of 1, 8, 16"),
         (["--", "--host", "0.0.0.0"], "error: --host: the engine stays on the loopback"),
         (["--", "--enable-log-requests"], "prompts must not reach the logs"),
@@ -129,14 +74,16 @@ def test_an_attached_engine_that_answers_for_any_name_is_refused(
     assert "VLLM_SKIP_MODEL_NAME_VALIDATION" in served.text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
 def test_a_life_attached_to_an_engine(
     serve: Callable[..., Serve],
     fake_engine: FakeEngine,
     tiny_model: TinyModel,
     number: signal.Signals,
+    workers: int,
 ) -> None:
-    served = serve(*attached(fake_engine.url, tiny_model), cache_dir=tiny_model.cache_dir)
+    flags = [*attached(fake_engine.url, tiny_model), "--workers", str(workers)]
+    served = serve(*flags, cache_dir=tiny_model.cache_dir)
     served.until(lambda: "Ready after" in served.text())
     assert httpx.get(f"{served.url}/readyz", trust_env=False).status_code == 200
     assert f"{served.url}/v1   (base model: {FAKE_BASE})" in served.text()
@@ -148,7 +95,10 @@ def test_a_life_attached_to_an_engine(
         trust_env=False,
     )
     assert answer.status_code == 200
+    processes = children_of(served.process.pid)
+    assert sum("-m gateway --worker" in command(pid) for pid in processes) == workers
     assert served.end(number) == 0
+    assert not any(map(lives, processes))
     assert key not in served.text()
 
 

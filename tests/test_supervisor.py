@@ -25,16 +25,16 @@ NO_ORPHAN_S = 10.0
 
 
 class System:
-    """A supervisor with its two services, under test."""
+    """A supervisor with an engine and a gateway, or several, under test."""
 
-    def __init__(self, folder: Path, step: str = "") -> None:
+    def __init__(self, folder: Path, step: str = "", gateways: int = 1) -> None:
         self.folder = folder
-        engine = pick_port("127.0.0.1")
-        ports = [engine, pick_port("127.0.0.1", [engine])]
+        engine, *ports = _free_ports(1 + gateways)
+        arguments = [str(folder), str(engine), ",".join(map(str, ports)), step]
         self.output = folder / "output"
         with self.output.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.supervised", folder, *map(str, ports), step],
+                [sys.executable, "-m", "tests.supervised", *arguments],
                 cwd=ROOT,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -61,8 +61,8 @@ class System:
 
     def everyone(self) -> set[int]:
         """Every process that ever belonged to the system, but the supervisor."""
-        kinds = ("engine.pids", "engine.grandchildren", "gateway.pids", "gateway.grandchildren")
-        return {pid for kind in kinds for pid in self.pids(kind)} | set(self.guards())
+        noted = [*self.folder.glob("*.pids"), *self.folder.glob("*.grandchildren")]
+        return {pid for file in noted for pid in self.pids(file.name)} | set(self.guards())
 
     def guards(self) -> list[int]:
         """The guards that run now under this supervisor."""
@@ -77,8 +77,8 @@ class System:
 def started(tmp_path: Path) -> Iterator[Callable[..., System]]:
     systems: list[System] = []
 
-    def start(step: str = "") -> System:
-        systems.append(System(tmp_path, step))
+    def start(step: str = "", gateways: int = 1) -> System:
+        systems.append(System(tmp_path, step, gateways))
         return systems[-1]
 
     yield start
@@ -88,6 +88,13 @@ def started(tmp_path: Path) -> Iterator[Callable[..., System]]:
             system.process.kill()
             system.process.wait()
         system.until(partial(all_gone, everyone))
+
+
+def _free_ports(count: int) -> list[int]:
+    ports: list[int] = []
+    for _ in range(count):
+        ports.append(pick_port("127.0.0.1", ports))
+    return ports
 
 
 def lives(pid: int) -> bool:
@@ -136,6 +143,48 @@ def test_a_signal_ends_the_gateway_then_the_engine(
     assert system.end(number) == number
     assert (system.folder / "ended").read_text().split() == ["gateway", "engine"]
     assert all_gone(everyone)
+
+
+@pytest.mark.parametrize(("held", "other"), [("1", "2"), ("2", "1")])
+def test_several_gateways_end_together_and_the_engine_after_the_last(
+    started: Callable[..., System], held: str, other: str
+) -> None:
+    system = started(gateways=2)
+    system.ready()
+    hold = system.folder / f"gateway {held}.holds"
+    hold.touch()
+    everyone = system.everyone()
+    assert len(everyone) == 7
+    system.process.send_signal(signal.SIGTERM)
+    ended = system.folder / "ended"
+    system.until(lambda: ended.exists() and ended.read_text() == f"gateway {other}\n")
+    hold.unlink()
+    assert system.process.wait(DEADLINE_S) == signal.SIGTERM
+    assert ended.read_text().splitlines() == [f"gateway {other}", f"gateway {held}", "engine"]
+    assert all_gone(everyone)
+
+
+def test_one_of_several_gateways_is_started_again_alone(started: Callable[..., System]) -> None:
+    system = started(gateways=2)
+    system.ready()
+    os.kill(system.pids("gateway 2.pids")[0], signal.SIGKILL)
+    system.until(lambda: system.said("the gateway 2 is up again"))
+    started_times = {name: len(system.pids(f"{name}.pids")) for name in ("engine", "gateway 1")}
+    assert started_times == {"engine": 1, "gateway 1": 1}
+
+
+@pytest.mark.parametrize("name", ["gateway 1", "gateway 2"])
+def test_several_gateways_are_ready_when_each_is(
+    started: Callable[..., System], tmp_path: Path, name: str
+) -> None:
+    unready = tmp_path / f"{name}.unready"
+    unready.touch()
+    system = started(gateways=2)
+    asked = tmp_path / f"{name}.asked"
+    system.until(lambda: asked.exists() and len(asked.read_text().splitlines()) >= 3)
+    assert not system.said("READY")
+    unready.unlink()
+    system.ready()
 
 
 def test_a_second_signal_does_not_wait(started: Callable[..., System]) -> None:

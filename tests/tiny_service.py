@@ -3,6 +3,8 @@
 FOLDER tells it how to behave, and learns what it did:
     NAME.pids, NAME.grandchildren    process ids, one a line, one for each start
     NAME.status                      the status it answers (200 when missing)
+    NAME.unready                     while it exists, /readyz is answered with 503
+    NAME.asked                       a line for each question whether it is ready
     NAME.fails                       what it says on standard error before it exits with status 3
     NAME.holds                       while it exists, SIGTERM is not obeyed
     NAME.escapes                     the grandchild leaves the process group
@@ -40,7 +42,7 @@ def main(name: str, port: int, folder: Path) -> None:
     _append(folder / f"{name}.grandchildren", grandchild.pid)
     sys.stdout.write(f"{name} says hello\n")
     sys.stdout.flush()
-    server = _server(port, folder / f"{name}.status")
+    server = _server(port, name, folder)
 
     def end(*_: object) -> None:
         Thread(target=_end, args=(server, name, folder), daemon=True).start()
@@ -56,10 +58,10 @@ def _end(server: ThreadingHTTPServer, name: str, folder: Path) -> None:
     server.shutdown()
 
 
-def _server(port: int, status_file: Path) -> ThreadingHTTPServer:
+def _server(port: int, name: str, folder: Path) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(int(status_file.read_text()) if status_file.exists() else 200)
+            self.send_response(_status(self.path, name, folder))
             self.send_header("content-length", "0")
             self.end_headers()
 
@@ -67,6 +69,15 @@ def _server(port: int, status_file: Path) -> ThreadingHTTPServer:
             pass
 
     return ThreadingHTTPServer(("127.0.0.1", port), Handler)
+
+
+def _status(path: str, name: str, folder: Path) -> int:
+    if path == "/readyz":
+        _append(folder / f"{name}.asked", path)
+        if (folder / f"{name}.unready").exists():
+            return 503
+    status_file = folder / f"{name}.status"
+    return int(status_file.read_text()) if status_file.exists() else 200
 
 
 def _append(file: Path, value: object) -> None:

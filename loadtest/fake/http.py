@@ -9,6 +9,22 @@ from urllib.parse import urlsplit
 
 import httptools
 
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+def head_bytes(status: int, content_type: str | None, length: int | None) -> bytes:
+    """The status line and headers; without a length the body is chunked."""
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "server: uvicorn"]
+    if content_type is not None:
+        lines.append(f"content-type: {content_type}")
+    framing = "transfer-encoding: chunked" if length is None else f"content-length: {length}"
+    return "\r\n".join([*lines, framing, "", ""]).encode()
+
+
+def chunk_bytes(data: bytes, size: int) -> bytes:
+    """One chunk of a chunked body; size: as it will be when it is sent."""
+    return b"%x\r\n%s\r\n" % (size, data)
+
 
 class Exchange:
     """One request and the answer to it, written piece by piece."""
@@ -30,11 +46,7 @@ class Exchange:
     def head(self, status: int, content_type: str | None, length: int | None) -> None:
         """Send the status line and headers; without a length the body is chunked."""
         self.status = status
-        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "server: uvicorn"]
-        if content_type is not None:
-            lines.append(f"content-type: {content_type}")
-        framing = "transfer-encoding: chunked" if length is None else f"content-length: {length}"
-        self.raw("\r\n".join([*lines, framing, "", ""]).encode())
+        self.raw(head_bytes(status, content_type, length))
 
     def answer(self, status: int, body: bytes, content_type: str | None = None) -> None:
         """Send a whole answer."""
@@ -43,12 +55,12 @@ class Exchange:
 
     async def chunk(self, data: bytes) -> None:
         """Send one chunk of a chunked body; waits while the client reads too slowly."""
-        self.raw(b"%x\r\n%s\r\n" % (len(data), data))
+        self.raw(chunk_bytes(data, len(data)))
         await self._room.wait()
 
     def end(self) -> None:
         """Finish a chunked body."""
-        self.raw(b"0\r\n\r\n")
+        self.raw(LAST_CHUNK)
 
     def raw(self, data: bytes) -> None:
         """Send bytes as they are."""
@@ -65,12 +77,13 @@ class Exchange:
 Handler = Callable[[Exchange], Awaitable[None]]
 
 
-class _Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     """One client: requests are answered in order; when it leaves, the handler is cancelled."""
 
-    def __init__(self, handle: Handler, connections: set["_Connection"]) -> None:
+    def __init__(self, handle: Handler, connections: set["Connection"]) -> None:
         self._handle = handle
         self._connections = connections
+        self._reading = False
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: deque[Exchange] = deque()
         self._current: Exchange | None = None
@@ -78,6 +91,11 @@ class _Connection(asyncio.Protocol):
         self._target, self._body = b"", bytearray()
         self._headers: dict[str, str] = {}
         self.transport: asyncio.Transport | None = None
+
+    @property
+    def idle(self) -> bool:
+        """No request is half read, waits or is being answered."""
+        return not self._reading and (self._task is None or self._task.done())
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -104,6 +122,7 @@ class _Connection(asyncio.Protocol):
             self._current._room.set()
 
     def on_message_begin(self) -> None:
+        self._reading = True
         self._target, self._body, self._headers = b"", bytearray(), {}
 
     def on_url(self, url: bytes) -> None:
@@ -116,6 +135,7 @@ class _Connection(asyncio.Protocol):
         self._body += data
 
     def on_message_complete(self) -> None:
+        self._reading = False
         method = self._parser.get_method().decode()
         target = self._target.decode("latin-1")
         exchange = Exchange(method, target, self._headers, bytes(self._body))
@@ -133,7 +153,7 @@ class _Connection(asyncio.Protocol):
 class Server:
     """A listening server; `port` is the real one when 0 was asked for."""
 
-    def __init__(self, server: asyncio.Server, connections: set[_Connection]) -> None:
+    def __init__(self, server: asyncio.Server, connections: set[Connection]) -> None:
         self._server = server
         self._connections = connections
         self.port: int = server.sockets[0].getsockname()[1]
@@ -151,11 +171,16 @@ class Server:
             await self._server.serve_forever()
 
 
-async def listen(handle: Handler, host: str, port: int) -> Server:
-    """Listen and answer each request by `handle`."""
-    connections: set[_Connection] = set()
+Connect = Callable[[Handler, set[Connection]], Connection]
+
+
+async def listen(
+    handle: Handler, host: str, port: int, connect: Connect = Connection, backlog: int = 1024
+) -> Server:
+    """Listen and answer each request by `handle`, or as `connect`'s connections do."""
+    connections: set[Connection] = set()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: _Connection(handle, connections), host, port, backlog=1024
+        lambda: connect(handle, connections), host, port, backlog=backlog
     )
     return Server(server, connections)

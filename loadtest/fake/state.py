@@ -49,6 +49,8 @@ class Behaviour:
     error_after_tokens: int | None = None
     """An error event in mid-stream; plain calls answer 500."""
     faulty_calls: int | None = None
+    reset_share: float = 0.0
+    """This share of the fast calls is broken off by a TCP reset, before the answer or in it."""
 
     def without_faults(self) -> "Behaviour":
         """The same engine on a good day."""
@@ -93,6 +95,20 @@ class Call:
     """`open`, `answered`, `client_closed`, or `dropped` by a fault."""
     status: int | None = None
     tokens_sent: int = 0
+
+
+@dataclass
+class Totals:
+    """What the fast calls came to; each counts once among the open or the ways to end."""
+
+    calls: int = 0
+    open: int = 0
+    answered: int = 0
+    client_closed: int = 0
+    reset: int = 0
+    tokens_sent: int = 0
+    writes: int = 0
+    """Pieces of streams: one for a step of one stream, however many events are in it."""
 
 
 @dataclass
@@ -169,6 +185,8 @@ class Engine:
     loads: list[Load] = field(default_factory=list)
     started_at_s: float = field(default_factory=time.time)
     loading: bool = False
+    totals: Totals | None = None
+    """Kept in fast mode, where calls leave no record."""
     _next_call: int = 0
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _one_load: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -274,6 +292,7 @@ class Engine:
             "behaviour": asdict(self.behaviour),
             "adapters": self.adapters,
             "open": sum(call.outcome == "open" for call in self.calls),
+            "totals": None if self.totals is None else asdict(self.totals),
             "running": self.batch.running,
             "waiting": self.batch.waiting,
             "calls": [asdict(call) for call in self.calls],
@@ -285,6 +304,8 @@ class Engine:
         moves = {"restart", "forget_adapters", "forget_calls"}
         asked = {name for name in moves & change.keys() if change[name]}
         values = {name: value for name, value in change.items() if name not in moves}
+        if "reset_share" in values and self.totals is None:
+            raise ValueError("reset_share: only the fast fake has it; start it with --fast")
         self.behaviour = self.behaviour.changed(values)
         if asked & {"restart", "forget_adapters"}:
             self.adapters.clear()

@@ -1,0 +1,1 @@
+"""What the scrape benchmark is made of."""

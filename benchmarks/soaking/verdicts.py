@@ -1,0 +1,213 @@
+"""What must hold after a soak, what was found, and whether it held; pure."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from benchmarks.sides.verdicts import Verdict
+from benchmarks.soaking.results import END, SETTLED, START, Books, Checkpoint, Results
+
+CANCELLED_SHARE = 0.10
+RESET_SHARE = 0.01
+STEADY = "20 %"
+"""From here on the process is to be at its full size."""
+GROWTH_BYTES = 8 * 2**20
+OBJECTS = 20_000
+"""Tracked objects that may be new at the end: series of statuses, and what a pool keeps."""
+THREADS = 8
+"""The event loop's own pool of threads is filled as it is needed."""
+_MIB = 2**20
+
+
+def verdicts(results: Results) -> list[Verdict]:
+    """On what has been found so far; held is None where the run did not come so far."""
+    found = [*_counted(results)]
+    if results.books is not None:
+        found += [*_booked(results.books), *_mixed(results)]
+    start, settled, end = map(results.checkpoint, (START, SETTLED, END))
+    steady = results.checkpoint(STEADY)
+    return [*found, *_given_back(results, start, settled, end), _memory(steady, settled)]
+
+
+def _counted(results: Results) -> Iterator[Verdict]:
+    """What holds at every checkpoint, since nothing was asked then."""
+    looks = results.checkpoints
+    yield _never(
+        looks,
+        "each request is counted once, at every checkpoint",
+        lambda c: abs(c.counted - c.requests),
+        lambda c: f"{c.counted:,} of {c.requests:,} requests",
+    )
+    yield _never(
+        looks,
+        "each request has one line in the log, at every checkpoint",
+        lambda c: abs(c.logged - c.requests),
+        lambda c: f"{c.logged:,} lines of {c.requests:,} requests",
+    )
+    yield _never(
+        looks,
+        "nothing is in flight while nothing is asked",
+        lambda c: abs(c.in_flight),
+        lambda c: f"{c.in_flight} by the gauge",
+    )
+    yield _never(
+        looks,
+        "the engine answers no call while nothing is asked",
+        lambda c: c.engine_open,
+        lambda c: f"{c.engine_open} open calls",
+    )
+    yield _never(
+        looks,
+        "the gateway holds no connection that its client has ended",
+        lambda c: max(0, c.process.sockets.clients - c.connections),
+        lambda c: f"{c.process.sockets.clients} connections, {c.connections} at the client",
+    )
+
+
+def _booked(books: Books) -> Iterator[Verdict]:
+    counted, logged = books.counted_by_status, books.logged_by_status
+    yield Verdict(
+        "metrics and log agree on every status",
+        _pairs(counted) if counted == logged else f"{_pairs(counted)}; log: {_pairs(logged)}",
+        counted == logged,
+    )
+    yield Verdict(
+        "no request has two lines in the log", f"{books.doubled} doubled", books.doubled == 0
+    )
+    matched, whole = books.matched, sum(books.mix.answered_by_status.values())
+    yield Verdict(
+        "each answer that came whole is logged under the status it came with",
+        f"{whole:,} answers: {matched.missing} missing, {matched.other_status} with another status"
+        + (f" ({matched.example})" if matched.example else ""),
+        matched.missing == 0 and matched.other_status == 0,
+    )
+    yield Verdict(
+        "what else the log holds are the requests that were left before an answer",
+        f"{matched.unread:,} lines, {books.mix.unanswered:,} requests",
+        matched.unread == books.mix.unanswered,
+    )
+    yield Verdict(
+        "requests that were left are counted as left, served or broken off",
+        _pairs(matched.odd) or "none under another status",
+        not matched.odd,
+    )
+    yield Verdict(
+        "each request that was not left got its own answer, or the refusal it deserves",
+        _pairs(books.problems) or "no exception",
+        not books.problems,
+    )
+    first = f": {books.complaint_examples[0][:200]}" if books.complaint_examples else ""
+    yield Verdict(
+        "the gateway's log holds no warning, error or stray line",
+        f"{books.complaints}{first}",
+        books.complaints == 0,
+    )
+
+
+def _mixed(results: Results) -> Iterator[Verdict]:
+    """A soak without its faults would show nothing."""
+    books, engine = results.books, results.engine
+    assert books is not None
+    left, requests = sum(books.mix.cancelled.values()), max(1, books.mix.requests)
+    share = left / requests
+    # The warm-up's requests are all good.
+    done = None if results.partial else share >= CANCELLED_SHARE * 0.95
+    yield Verdict("a tenth of the requests was left", f"{left:,} ({share:.1%})", done)
+    if engine is not None:
+        share = engine.reset / requests
+        done = None if results.partial else share >= RESET_SHARE * 0.75
+        yield Verdict(
+            "the engine reset a hundredth of the requests", f"{engine.reset:,} ({share:.1%})", done
+        )
+
+
+def _given_back(
+    results: Results, start: Checkpoint | None, settled: Checkpoint | None, end: Checkpoint | None
+) -> Iterator[Verdict]:
+    claims: list[tuple[str, Callable[[Checkpoint], int], int]] = [
+        ("sockets are back to the start's number", lambda c: c.process.sockets.total, 0),
+        ("open descriptors are back to the start's number", lambda c: c.process.descriptors, 0),
+        ("tasks are back to the start's number", lambda c: c.tasks, 0),
+        (
+            f"threads: at most {THREADS} more than at the start",
+            lambda c: c.process.threads,
+            THREADS,
+        ),
+    ]
+    for claim, get, more in claims:
+        if start is None or end is None:
+            yield Verdict(claim, "", None)
+        else:
+            shown = f"{get(start)} at the start, {get(end)} at the end"
+            yield Verdict(claim, shown, get(end) <= get(start) + more)
+    yield _pool(results, settled)
+    yield _objects(results)
+
+
+def _pool(results: Results, settled: Checkpoint | None) -> Verdict:
+    """The engine's connections are kept for later: no more than were in use at once."""
+    claim = "no more connections to the engine are kept than there were requests at once"
+    if settled is None:
+        return Verdict(claim, "", None)
+    most = int(results.options["concurrency"]) + 1  # and the gateway's own probe
+    kept = settled.process.sockets.engine
+    return Verdict(claim, f"{kept} of at most {most}", kept <= most)
+
+
+def _objects(results: Results) -> Verdict:
+    claim = f"at most {OBJECTS:,} more objects than at the start, after a collection"
+    if not results.objects_at_end:
+        return Verdict(claim, "", None)
+    before, after = (sum(o.values()) for o in (results.objects_at_start, results.objects_at_end))
+    return Verdict(
+        claim, f"{before:,} at the start, {after:,} at the end", after - before <= OBJECTS
+    )
+
+
+def _memory(steady: Checkpoint | None, settled: Checkpoint | None) -> Verdict:
+    claim = (
+        f"memory grows by at most {GROWTH_BYTES // _MIB} MiB from {STEADY} of the run to its end, "
+        "what is remembered for feedback not counted"
+    )
+    if steady is None or settled is None:
+        return Verdict(claim, "", None)
+    remembered = settled.remembered_bytes - steady.remembered_bytes
+    grown = settled.process.rss_bytes - steady.process.rss_bytes
+    shown = (
+        f"{steady.process.rss_bytes / _MIB:.1f} to {settled.process.rss_bytes / _MIB:.1f} MiB, of "
+        f"which {remembered / _MIB:.1f} are remembered: {(grown - remembered) / _MIB:+.1f} MiB"
+    )
+    return Verdict(claim, shown, grown - remembered <= GROWTH_BYTES)
+
+
+def slope_bytes(checkpoints: Sequence[Checkpoint]) -> float | None:
+    """By how much memory grows in 100,000 requests, from STEADY on and while asking.
+
+    The line of least squares; what is remembered for feedback is left out.
+    """
+    names = [each.name for each in checkpoints]
+    if STEADY not in names:
+        return None
+    steady = [c for c in checkpoints[names.index(STEADY) :] if c.name.endswith("%")]
+    if len(steady) < 2:
+        return None
+    asked = [float(c.requests) for c in steady]
+    sizes = [float(c.process.rss_bytes - c.remembered_bytes) for c in steady]
+    mean_asked, mean_size = sum(asked) / len(asked), sum(sizes) / len(sizes)
+    over = sum((a - mean_asked) * (s - mean_size) for a, s in zip(asked, sizes, strict=True))
+    return 100_000 * over / sum((a - mean_asked) ** 2 for a in asked)
+
+
+def _never(
+    looks: Sequence[Checkpoint],
+    claim: str,
+    off: Callable[[Checkpoint], int],
+    shown: Callable[[Checkpoint], str],
+) -> Verdict:
+    """The claim holds where every checkpoint is off by nothing; the worst one is shown."""
+    if not looks:
+        return Verdict(claim, "", None)
+    worst = max(looks, key=lambda look: (off(look), look.seconds))
+    return Verdict(claim, f"{shown(worst)} ({worst.name})", off(worst) == 0)
+
+
+def _pairs(counts: dict[int, int] | dict[str, int]) -> str:
+    return ", ".join(f"{count:,} x {what}" for what, count in sorted(counts.items()))
