@@ -248,7 +248,6 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._deaf or self.parser.should_upgrade():
             return
-        self._in_headers = False
         self._stop_timer()
         method = self.parser.get_method()
         serve = self.relayed.get((method, self.url)) or self.relayed.get((method, _path(self.url)))
@@ -257,6 +256,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._enter_asgi()
         else:
             self._enter_lane(serve)
+        self._in_headers = False
         self.headers = []  # What comes now are trailers.
 
     def on_body(self, body: bytes) -> None:

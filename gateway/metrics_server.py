@@ -39,6 +39,9 @@ _HEAD = {
 _METHODS = "GET, HEAD"
 _KEEP_ALIVE_S = 75
 _STALL_S = 0.0002
+_SHARE = 0.1
+"""Of the loop's time under load, what a scrape may take."""
+_MOST_STALLS = 5
 _END_S = 1.0
 """How long answers under way may take once the end has begun."""
 
@@ -51,6 +54,8 @@ class Operations:
         self._metrics = metrics
         self._gateway = gateway
         self._turn = asyncio.Lock()
+        self._others_s = 0.0
+        """How long the loop's last turn took without a scrape's part."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] in PASSED_ON:
@@ -75,15 +80,20 @@ class Operations:
                 # However many scrapes there are, the relay waits for one of them at a time.
                 async with self._turn:
                     text = self._some(slices)
-                    await asyncio.sleep(0)
+                    await self._let_others_work()
                 more = text is not None
                 await send({"type": "http.response.body", "body": text or b"", "more_body": more})
         finally:
             gone.cancel()
 
+    async def _let_others_work(self) -> None:
+        began_s = time.perf_counter()
+        await asyncio.sleep(0)
+        self._others_s = time.perf_counter() - began_s
+
     def _some(self, slices: Iterator[bytes]) -> bytes | None:
         """What can be rendered while the relay may wait; None after the last slice."""
-        until_s = time.perf_counter() + self._stall_s
+        until_s = time.perf_counter() + patience_s(self._stall_s, self._others_s)
         some = []
         for text in slices:
             some.append(text)
@@ -107,7 +117,7 @@ class MetricsServer:
     ) -> None:
         """gateway: what the routes in PASSED_ON are passed on to. port: 0 picks a free one.
 
-        stall_s: for how long a scrape may keep the relay waiting at a time.
+        stall_s: for how long a scrape may keep the relay waiting at a time, see `patience_s`.
         """
         self._host = host
         self._port = port
@@ -120,6 +130,7 @@ class MetricsServer:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,
                 timeout_keep_alive=_KEEP_ALIVE_S,
                 timeout_graceful_shutdown=int(2 * _END_S),
             )
@@ -165,6 +176,15 @@ class MetricsServer:
         """Ends the connections whose answers are still under way."""
         for connection in [*self._server.server_state.connections]:
             connection.transport.abort()
+
+
+def patience_s(stall_s: float, others_s: float) -> float:
+    """How long the relay may wait for a scrape now: `stall_s`, or longer where it is busy.
+
+    others_s: how long the loop's last turn took. Where that is long, a scrape in the smallest steps
+    would take ages, and a few times `stall_s` is still little beside it.
+    """
+    return max(stall_s, min(others_s * _SHARE, _MOST_STALLS * stall_s))
 
 
 async def _until_gone(receive: Receive) -> None:

@@ -82,6 +82,7 @@ class _Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._sent_at = 0.0
         self._silent_since = 0.0
+        """When the last of a body's bytes came, or reading was resumed."""
         self._timeout_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self.closed = False
@@ -97,6 +98,8 @@ class _Connection(asyncio.Protocol):
         """The body until it is taken."""
         self._kept_bytes = 0
         self._most_kept = _BUFFER_BYTES
+        self._full = False
+        """Whether it is this that paused the reading, and nobody else."""
         self._whole = False
         """Whether the body is wanted whole."""
         self._sink: Sink | None = None
@@ -155,6 +158,7 @@ class _Connection(asyncio.Protocol):
         self._transport = None
         self.closed = True
         self._pool._forget(self)
+        del self._parser  # It holds the callbacks: a circle that only the collector would find.
         if not self.complete:
             self.fail(ConnectionLost("the engine closed the connection"))
 
@@ -225,7 +229,8 @@ class _Connection(asyncio.Protocol):
         return _joined(self._kept)
 
     async def pipe(self, sink: Sink, idle_s: float) -> None:
-        self.resume()
+        if self._full:
+            self.resume()
         try:
             if self._kept:
                 sink(_joined(self._kept))
@@ -239,11 +244,13 @@ class _Connection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Stops reading: what the engine sends waits at the engine."""
+        self._full = False
         if not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
+        self._full = False
         if self._paused and self._transport is not None:
             self._paused = False
             self._silent_since = self._loop.time()
@@ -287,8 +294,9 @@ class _Connection(asyncio.Protocol):
             return
         if self._whole:
             self.fail(BadResponse("response body too large"))
-        else:
+        elif not self._paused:
             self.pause()
+            self._full = True
 
     def _end(self) -> None:
         self.complete = True
@@ -297,7 +305,6 @@ class _Connection(asyncio.Protocol):
 
     async def _wait_end(self, idle_s: float) -> None:
         if not self.complete and not self.error:
-            self._silent_since = self._loop.time()
             await self._wait(idle_s)
         if self.error:
             raise self.error
@@ -324,12 +331,10 @@ class _Connection(asyncio.Protocol):
             self._waiter = self._timer = None
 
     def _look_at_silence(self) -> None:
-        """One timer follows a whole body: set again for as long as bytes keep coming."""
-        left_s = self._timeout_s
-        if not self._paused:  # It is us who do not read.
-            left_s = 0.0
-            if self.headers_complete:
-                left_s = self._silent_since + self._timeout_s - self._loop.time()
+        """One timer follows a whole body: set again for as long as its bytes keep coming."""
+        left_s = self._timeout_s  # Where we have paused, it is not the engine that is silent.
+        if not self._paused:
+            left_s += self._silent_since - self._loop.time()
         if left_s > 0:
             self._timer = self._loop.call_later(left_s, self._look_at_silence)
         elif self._waiter is not None and not self._waiter.done():
@@ -367,7 +372,7 @@ class Response:
         return next((value for key, value in self.headers if key == name), None)
 
     async def read(self, idle_s: float, limit_bytes: int) -> bytes:
-        """The whole body.
+        """The whole body. Ends a pause.
 
         Raises ConnectionLost, UpstreamTimeout after `idle_s` seconds without a byte of the body,
         BadResponse for what is not HTTP or above `limit_bytes`. Cancelled or raising, it closes
@@ -378,7 +383,7 @@ class Response:
 
     async def pipe(self, sink: Sink, idle_s: float) -> None:
         """Hands the body to `sink` as it comes, chunks that arrived together joined; returns at
-        its end. It begins with reading: a pause holds from within the first call of `sink` on.
+        its end. What has come already is handed on even where the reading is paused.
 
         Raises ConnectionLost, BadResponse, UpstreamTimeout after `idle_s` seconds without a byte
         of the body (time spent paused does not count), and whatever `sink` raises. Cancelled or
@@ -388,7 +393,7 @@ class Response:
         await self._connection.pipe(sink, idle_s)
 
     def pause(self) -> None:
-        """Stops the reading; `sink` is called no more until `resume()`."""
+        """Stops the reading: a pipe calls its sink no more until `resume()`."""
         if not self._released:
             self._connection.pause()
 
@@ -475,12 +480,8 @@ class Upstream:
     async def _exchange(
         self, connection: _Connection, head: bytes, body: bytes, first_byte_s: float
     ) -> Response:
-        try:
-            connection.send(head, body)
-            await connection.wait_headers(first_byte_s)
-        except BaseException:
-            connection.abort()
-            raise
+        connection.send(head, body)
+        await connection.wait_headers(first_byte_s)
         return Response(self, connection)
 
     def _head(self, method: bytes, path: bytes, headers: Sequence[Header], size: int) -> bytes:
@@ -519,7 +520,7 @@ class Upstream:
         return connection
 
     def _give_back(self, connection: _Connection) -> None:
-        if connection.reusable() and not self._closed and len(self._idle) < _IDLE_CONNECTIONS:
+        if connection.reusable() and len(self._idle) < _IDLE_CONNECTIONS:
             self._idle[connection] = None
         else:
             connection.abort()

@@ -59,6 +59,11 @@ class LaneServer:
         """Lets all go on that wait."""
         self.in_loop(self.gate.set)
 
+    def forget(self) -> None:
+        """Begins anew."""
+        self.gate, self.blocks = asyncio.Event(), 0
+        self.clients, self.ends, self.asked = [], [], []
+
     def tasks(self) -> int:
         """Tasks that exist now."""
         return self.in_loop(lambda: len(asyncio.all_tasks(self.loop)))

@@ -355,7 +355,7 @@ def test_every_end_is_counted_once_and_logged_once(gateway: RunningGateway) -> N
     ]
     assert [answer.status_code for answer, _ in ends] == [status for _, status in ends]
     gateway.wait_for(lambda: counted() == before + len(ends))
-    assert logged() == counted()
+    gateway.wait_for(lambda: logged() == counted())
     ids = [line["request_id"] for line in gateway.requests_logged()]
     assert len(ids) == len(set(ids))
     assert {answer.headers["x-request-id"] for answer, _ in ends} <= set(ids)

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.config import SettingsError, Timeouts
 from gateway.metrics import Metrics, Subject
-from gateway.metrics_server import PASSED_ON, MetricsServer
+from gateway.metrics_server import PASSED_ON, MetricsServer, patience_s
 from tests.test_series import parsed, sample
 
 HOST = "127.0.0.1"
@@ -159,6 +159,13 @@ async def test_other_work_is_done_after_each_slice(scrapes: int) -> None:
     watcher.cancel()
     assert len(slices.made_at) == 20 * scrapes
     assert len(set(slices.made_at)) == 20 * scrapes
+
+
+@pytest.mark.parametrize(
+    ("others_s", "waits_s"), [(0, 0.0002), (0.002, 0.0002), (0.005, 0.0005), (1, 0.001)]
+)
+def test_a_busy_loop_gives_a_scrape_a_little_more(others_s: float, waits_s: float) -> None:
+    assert patience_s(0.0002, others_s) == pytest.approx(waits_s)
 
 
 async def _begin_to_read(client: httpx.AsyncClient) -> tuple[asyncio.StreamReader, Any]:

@@ -16,16 +16,28 @@ from tests.lane_server import BLOCK, BODY_BYTES, LaneServer, lane_server
 
 HEADERS_S = 0.3
 GET = b"GET /plain HTTP/1.1\r\nhost: x\r\n\r\n"
+UPGRADE = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAE")
 BROKEN = b"POST %b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n"
 
 
-@pytest.fixture(params=["uvloop", "asyncio"])
-def server(request: pytest.FixtureRequest) -> Iterator[LaneServer]:
-    """A server with a lane, on both event loops; nothing is left on it in the end."""
+@pytest.fixture(scope="module", params=["uvloop", "asyncio"])
+def running(request: pytest.FixtureRequest) -> Iterator[LaneServer]:
+    """A server with a lane, on both event loops."""
     with lane_server(request.param) as found:
+        with connected(found.port) as client:
+            asked(client, GET)
         yield found
-        found.open_gate()
-        found.wait_for(found.idle)
+
+
+@pytest.fixture
+def server(running: LaneServer) -> Iterator[LaneServer]:
+    """The server, on which nothing is left in the end."""
+    running.forget()
+    before = running.tasks()
+    yield running
+    running.open_gate()
+    running.wait_for(running.idle)
+    assert running.tasks() == before
 
 
 def post(path: bytes, body: bytes = b"{}", *headers: bytes, version: bytes = b"1.1") -> bytes:
@@ -128,10 +140,8 @@ def test_little_of_a_body_is_taken_before_anyone_asks(server: LaneServer) -> Non
     with connected(server.port) as client:
         client.settimeout(0.3)
         client.sendall(post(b"/late", b"").replace(b": 0", b": 99999999"))
-        taken = 0
         with pytest.raises(TimeoutError):
-            while taken < 64 * 2**20:
-                taken += client.send(b"x" * 2**20)
+            client.sendall(b"x" * 64 * 2**20)
         # The kernel's two buffers take some megabytes; the server no more than one read.
         assert server.in_loop(lambda: server.clients[0]._size) < 2**20
         reset(client)
@@ -186,9 +196,9 @@ def test_a_body_that_breaks_off_is_refused_once(
         client.sendall(head + b"zz\r\n")
         received = all_of(client)
     assert received.startswith(b"HTTP/1.1 400 ")
-    assert received.count(b"HTTP/1.1") == 1
+    assert received.count(b"\r\n\r\n") == 1
     assert json.loads(received.partition(b"\r\n\r\n")[2])["error"]["code"] == "invalid_http"
-    server.wait_for(server.idle)
+    server.wait_for(server.at_rest)
     assert server.ends in (["gone"], ["cancelled"])
 
 
@@ -226,7 +236,7 @@ def test_a_body_that_breaks_off_after_its_answer_gets_no_second_one(server: Lane
 def test_every_form_of_a_relayed_path_is_relayed(server: LaneServer, target: bytes) -> None:
     with connected(server.port) as client:
         assert asked(client, post(target)) == (200, b"{}")
-    assert server.ends == ["200"]
+    assert len(server.clients) == 1
     assert not server.asked
 
 
@@ -295,16 +305,15 @@ def test_a_stream_for_http_1_0_has_no_chunks(server: LaneServer) -> None:
 
 def test_a_wish_to_upgrade_is_passed_over(server: LaneServer) -> None:
     """Java's client asks for HTTP/2 in this way with each first request."""
-    wish = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAE")
     body = b"0123456789" * 1000
     with connected(server.port) as client:
         for path in (b"/echo", b"/plain", b"/echo"):
-            assert asked(client, post(path, body, *wish)) == (200, body)
-            head, _, rest = post(path, body, *wish).partition(b"012")
+            assert asked(client, post(path, body, *UPGRADE)) == (200, body)
+            head, _, rest = post(path, body, *UPGRADE).partition(b"012")
             client.sendall(head)
             assert asked(client, b"012" + rest) == (200, body)
         assert asked(client, GET) == (200, b"")
-        smuggled = post(b"/echo", GET, *wish)
+        smuggled = post(b"/echo", GET, *UPGRADE)
         assert asked(client, smuggled) == (200, GET)
         assert asked(client, post(b"/echo", b"next")) == (200, b"next")
     assert server.asked == ["POST /plain", "POST /plain", "GET /plain"]
@@ -329,6 +338,7 @@ def test_every_answer_has_the_servers_headers(server: LaneServer) -> None:
 
 
 def test_both_kinds_take_turns_on_one_connection(server: LaneServer) -> None:
+    before = server.in_loop(lambda: server.state.total_requests)
     with connected(server.port) as client:
         for turn in range(60):
             path = b"/echo" if turn % 3 else b"/plain"
@@ -338,7 +348,7 @@ def test_both_kinds_take_turns_on_one_connection(server: LaneServer) -> None:
             assert said(answer) == (200, body)
             assert (b"x-kind: lane" if turn % 3 else b"x-kind: asgi") in answer
         assert len(server.state.connections) == 1
-        assert server.in_loop(lambda: server.state.total_requests) == 60
+        assert server.in_loop(lambda: server.state.total_requests) == before + 60
         assert not server.in_loop(lambda: bool(server.state.tasks))
 
 
@@ -353,7 +363,8 @@ def test_a_connection_leaves_no_task_behind(server: LaneServer) -> None:
         with connected(server.port) as client:
             client.sendall((BROKEN % b"/hold") + b"zz\r\n")
             all_of(client)
-    server.wait_for(lambda: server.idle() and server.tasks() == before)
+    server.wait_for(server.idle)
+    assert server.tasks() == before
     assert len(server.ends) == 60
     assert server.ends.count("200") == 20
 
@@ -368,7 +379,7 @@ PIPELINED = {
     "lane, half a request": (post(b"/hold", b"first"), b"POST /echo HT"),
     "lane, too many headers": (post(b"/hold", b"first"), GET[:-2] + b"x: y\r\n" * 20_000),
     "lane, a broken body": (post(b"/hold", b"first"), (BROKEN % b"/echo") + b"zz\r\n"),
-    "lane, an upgrade": (post(b"/hold", b"first"), GET[:-2] + b"connection: upgrade\r\nupgrade: a\r\n\r\n"),
+    "lane, an upgrade": (post(b"/hold", b"first"), post(b"/echo", b"", *UPGRADE)),
 }
 
 
@@ -477,15 +488,18 @@ def test_a_client_that_stops_reading_holds_the_stream_back(server: LaneServer) -
         assert server.blocks >= before
 
 
-@pytest.mark.parametrize("path", [b"/stream", b"/large", b"/plain"])
-def test_a_client_that_never_reads_is_let_go(path: bytes) -> None:
-    request = GET.replace(b"plain", b"large") if path == b"/plain" else post(path)
+@pytest.mark.parametrize(
+    "request_", [post(b"/stream"), post(b"/large"), GET.replace(b"plain", b"large")]
+)
+def test_a_client_that_never_reads_is_let_go(request_: bytes) -> None:
     with lane_server(client_s=0.3) as server, connected(server.port) as client:
-        client.sendall(request)
-        server.wait_for(lambda: not server.in_loop(lambda: server.state.connections))
-        with pytest.raises(ConnectionResetError):
-            all_of(client)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        client.sendall(request_)
+        server.wait_for(server.write_paused)
         server.wait_for(server.idle)
+        received = all_of(client)
+    assert 0 < len(received) < 512 * len(BLOCK)
+    assert not received.endswith(b"\r\n0\r\n\r\n")
 
 
 # the end

@@ -291,6 +291,21 @@ async def test_a_time_between_the_head_and_the_reading_is_no_silence(
         await slowly
 
 
+@in_memory
+async def test_a_timer_ends_with_its_wait(loop: MemoryLoop, upstream: Upstream) -> None:
+    """On a connection that is kept, none of an earlier call's is left to go off."""
+    with await begun(loop, upstream, CHUNKED) as response:
+        slowly = asyncio.create_task(say_slowly(loop, [chunk(b"a"), chunk(b"b"), b"0\r\n\r\n"], 4))
+        assert await body_of(response, idle_s=5) == b"ab"
+        await slowly
+    loop.engine = lambda connection, request: None
+    call = asyncio.create_task(ask(upstream, first_byte_s=100))
+    await asyncio.sleep(98)
+    loop.connections[0].say(OK)
+    with await call as response:
+        assert await body_of(response) == b"hello"
+
+
 # connections that go away
 
 
@@ -498,13 +513,33 @@ async def test_a_connection_paused_at_the_end_is_not_used_again(
     assert loop.connections[0].closed
 
 
+@pytest.mark.parametrize("full", [False, True])
 @in_memory
-async def test_a_pipe_begins_with_reading(loop: MemoryLoop, upstream: Upstream) -> None:
+async def test_a_pause_from_before_the_pipe_holds(
+    loop: MemoryLoop, upstream: Upstream, full: bool
+) -> None:
+    """Where the client was slow already; be the buffer full or not."""
+    came: list[bytes] = []
+    first = bytes(300_000 if full else 3)
+    with await begun(loop, upstream, CHUNKED, chunk(first)) as response:
+        assert loop.connections[0].reading != full
+        response.pause()
+        pipe = asyncio.create_task(response.pipe(came.append, 5))
+        loop.connections[0].say(chunk(b"abc"), b"0\r\n\r\n")
+        await asyncio.sleep(100)
+        assert came == [first]
+        response.resume()
+        await pipe
+        assert came == [first, b"abc"]
+
+
+@in_memory
+async def test_a_read_ends_a_pause(loop: MemoryLoop, upstream: Upstream) -> None:
     with await begun(loop, upstream, CHUNKED) as response:
         response.pause()
         response.pause()
         loop.connections[0].say(chunk(b"abc"), b"0\r\n\r\n")
-        assert await body_of(response) == b"abc"
+        assert await body_of(response, "read") == b"abc"
 
 
 @in_memory
@@ -544,6 +579,18 @@ async def test_a_release_with_the_last_byte_takes_nothing_from_the_next_call(
 
 
 @in_memory
+async def test_a_second_release_takes_nothing_from_the_next_call(
+    loop: MemoryLoop, upstream: Upstream
+) -> None:
+    with await begun(loop, upstream, OK) as first:
+        await body_of(first)
+    with await begun(loop, upstream, CHUNKED) as second:
+        first.release()
+        loop.connections[0].say(chunk(b"abc"), b"0\r\n\r\n")
+        assert await body_of(second) == b"abc"
+
+
+@in_memory
 async def test_a_released_response_reads_nothing_of_another(
     loop: MemoryLoop, upstream: Upstream
 ) -> None:
@@ -555,6 +602,11 @@ async def test_a_released_response_reads_nothing_of_another(
         with pytest.raises(RuntimeError):
             await body_of(first, way)
     first.pause()
+    assert loop.connections[0].reading
+    second.pause()
+    first.resume()
+    assert not loop.connections[0].reading
+    second.resume()
     assert await body_of(second) == b"hello"
     second.release()
 

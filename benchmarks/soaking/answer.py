@@ -22,6 +22,7 @@ _ID_IN_BODY = {
     Route.CHAT: b'"id":"chatcmpl-%b',
     Route.COMPLETIONS: b'"id":"cmpl-%b',
     Route.RESPONSES: b'"id":"resp_%b',
+    Route.MESSAGES: b'"id":"chatcmpl-%b',
 }
 
 
@@ -95,9 +96,9 @@ def problem(planned: Planned, answer: Answer, mark: bytes) -> str | None:
 def _content_problem(planned: Planned, answer: Answer, mark: bytes) -> str | None:
     if mark not in answer.body:
         return "another model's answer"
-    if planned.route in _ID_IN_BODY:
-        if _ID_IN_BODY[planned.route] % answer.request_id not in answer.body:
-            return "another request's answer"
+    own_id = _ID_IN_BODY.get(planned.route)
+    if own_id is not None and own_id % answer.request_id not in answer.body:
+        return "another request's answer"
     if planned.streamed and _END[planned.route] not in answer.body:
         return "a stream without its end"
     return None

@@ -94,7 +94,7 @@ def sort_sockets(
 
 def _link(descriptor: Path) -> str:
     try:
-        return os.readlink(descriptor)
+        return str(descriptor.readlink())
     except OSError:  # It has just been closed.
         return ""
 

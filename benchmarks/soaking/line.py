@@ -20,7 +20,7 @@ class Line:
 
     @classmethod
     async def open(cls, address: tuple[str, int], *, small: bool) -> "Line":
-        """Connects. small: the kernels on both sides keep little of what the client does not read."""
+        """Connects. small: neither kernel keeps much of what is not read."""
         sock = socket.socket()
         try:
             sock.setblocking(False)

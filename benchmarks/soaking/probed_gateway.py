@@ -6,6 +6,7 @@ garbage collected. Nobody outside can count a process's tasks and objects.
 """
 
 import asyncio
+import ctypes
 import gc
 import json
 import signal
@@ -14,10 +15,12 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from fastapi import FastAPI
 
 import gateway.__main__ as gateway_main
+from gateway.app import create_app
 from gateway.feedback import Completions
 
 _KINDS = 400
@@ -36,6 +39,29 @@ class Holdings:
     remembered: int
     """Completions that feedback may still name: up to 100,000, by design."""
     remembered_bytes: int
+    blocks: int
+    """Python's own small blocks of memory in use."""
+    heap_bytes: int
+    """What the C library's heap has given out."""
+
+
+class _MallInfo(ctypes.Structure):
+    """glibc's `struct mallinfo2`."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+    ]
+
+
+def heap_bytes() -> int:
+    """In use, in all arenas and mapped blocks; 0 where the C library does not tell."""
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo is None:
+        return 0
+    mallinfo.restype = _MallInfo
+    found = mallinfo()
+    return int(found.uordblks + found.hblkhd)
 
 
 class Probe:
@@ -64,6 +90,8 @@ class Probe:
             tasks=dict(Counter(getattr(t.get_coro(), "__qualname__", "?") for t in tasks)),
             objects=dict(Counter(type(o).__name__ for o in gc.get_objects()).most_common(_KINDS)),
             remembered=len(served),
+            blocks=sys.getallocatedblocks(),
+            heap_bytes=heap_bytes(),
             remembered_bytes=sys.getsizeof(served) + sum(map(sys.getsizeof, served)),
         )
 
@@ -72,14 +100,14 @@ def main() -> None:
     """Runs the gateway."""
     settings, report = map(Path, sys.argv[1:])
     probe = Probe(report)
-    create_app = gateway_main.create_app
 
-    def create_watched_app(*arguments: object) -> FastAPI:
-        app = create_app(*arguments)  # type: ignore[arg-type]
+    def create_watched_app(*arguments: Any) -> FastAPI:
+        app = create_app(*arguments)
         probe.completions = app.state.parts.completions
         return app
 
-    gateway_main.create_app = create_watched_app
+    # Where `main` finds it.
+    vars(gateway_main)["create_app"] = create_watched_app
     for sig in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(sig, probe.on_signal)
     sys.argv[1:] = []

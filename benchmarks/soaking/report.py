@@ -80,7 +80,7 @@ def _rows(what: str, counts: Mapping[str, int]) -> list[list[str]]:
 
 
 def _checkpoints(results: Results) -> str:
-    head = ["", "s", "requests", "RSS", "remembered", "threads", "descriptors"]
+    head = ["", "s", "requests", "RSS", "heap", "blocks", "remembered", "threads", "descriptors"]
     head += ["clients' sockets", "engine's sockets", "tasks"]
     rows = [_checkpoint(each) for each in results.checkpoints]
     slope = slope_bytes(results.checkpoints)
@@ -88,8 +88,8 @@ def _checkpoints(results: Results) -> str:
     notes = []
     if slope is not None:
         notes.append(
-            f"From {STEADY} on memory grows by {slope / _MIB:+.1f} MiB in 100,000 requests, without "
-            "what is remembered for feedback (the latest 100,000 completions).\n"
+            f"From {STEADY} on memory grows by {slope / _MIB:+.1f} MiB in 100,000 requests, what "
+            "is remembered for feedback (the latest 100,000 completions) not counted.\n"
         )
     if grown:
         types = ", ".join(f"{count:,} {name}" for name, count in grown.items())
@@ -104,6 +104,8 @@ def _checkpoint(c: Checkpoint) -> list[str]:
         f"{c.seconds:.0f}",
         f"{c.requests:,}",
         f"{process.rss_bytes / _MIB:.1f} MiB",
+        f"{c.heap_bytes / _MIB:.1f} MiB",
+        f"{c.blocks:,}",
         f"{c.remembered_bytes / _MIB:.1f} MiB",
         str(process.threads),
         str(process.descriptors),

@@ -34,6 +34,8 @@ class Checkpoint:
     """That the client keeps."""
     process: Process
     tasks: int
+    blocks: int
+    heap_bytes: int
     remembered_bytes: int
     """Of completions that feedback may still name: bounded, and filled by each one served."""
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from benchmarks.sides.engine import Engine
 from benchmarks.soaking.answer import FAILED
@@ -36,7 +36,7 @@ class Options:
     concurrency: int
     seed: int
     reset_share: float = _RESET_SHARE
-    patience: Patience = Patience()
+    patience: Patience = field(default_factory=Patience)
 
 
 class Soak:
@@ -182,6 +182,8 @@ class Soak:
                 connections=self._crowd.connections,
                 process=look(self._gateway.child.pid, self._ports),
                 tasks=sum(holdings.tasks.values()),
+                blocks=holdings.blocks,
+                heap_bytes=holdings.heap_bytes,
                 remembered_bytes=holdings.remembered_bytes,
             )
         )
