@@ -65,18 +65,19 @@ def main() -> int:
     # A shell that runs this in the background has Ctrl-C ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    ended_early = False
+    status = 0
     try:
         with tempfile.TemporaryDirectory(prefix="loraplex-soak-") as folder:
             _soak(options, Path(folder), results, console)
     except ChildFailed as failure:
         console.print(str(failure), markup=False)
-        return 1
+        status = 1
     except KeyboardInterrupt:
-        ended_early = True
+        status = 130
     found = verdicts(results)
-    _write(results, found, options.out, console)
-    return 130 if ended_early else exit_code(found)
+    if results.books is not None:
+        _write(results, found, options.out, console)
+    return status or exit_code(found)
 
 
 def exit_code(found: list[Verdict]) -> int:
@@ -117,11 +118,12 @@ def _write(results: Results, found: list[Verdict], out: Path, console: Console) 
     file.with_suffix(".json").write_text(results.to_json([asdict(each) for each in found]))
     file.with_suffix(".md").write_text(markdown(results))
     if results.partial:
-        console.print("ended early; this was found so far:")
+        console.print("ended early; this was found until the last checkpoint:")
     words = {True: "held", False: "NOT HELD", None: "not looked at"}
     for each in found:
-        console.print(f"{words[each.held]}: {each.claim}: {each.measured}", markup=False)
-    console.print(f"written: {file}.md, {file}.json")
+        said = f"{words[each.held]}: {each.claim}: {each.measured}"
+        console.print(said, markup=False, soft_wrap=True)
+    console.print(f"written: {file}.md, {file}.json", soft_wrap=True)
 
 
 def _arguments() -> argparse.Namespace:

@@ -300,7 +300,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.headers,
             self._task,
             keep_alive=modern and self.parser.should_keep_alive(),
-            expects_100=self.expect_100_continue,
+            expects_100=modern and self.expect_100_continue,
             chunked=modern,
         )
         self._to_serve = serve

@@ -117,6 +117,14 @@ def test_who_is_refused_gets_no_leave_to_send(server: LaneServer) -> None:
         assert asked(client, head) == (401, b"no")
 
 
+def test_http_1_0_knows_no_leave_to_send(server: LaneServer) -> None:
+    head = post(b"/echo", b"", b"expect: 100-continue", version=b"1.0")
+    with connected(server.port) as client:
+        client.sendall(head.replace(b"length: 0", b"length: 3"))
+        server.wait_for(lambda: len(server.clients) == 1)
+        assert asked(client, b"abc") == (200, b"abc")
+
+
 def test_a_body_that_never_ends_is_refused_in_time(server: LaneServer) -> None:
     with connected(server.port) as client:
         status, body = asked(client, post(b"/impatient", b"{}").replace(b": 2", b": 3"))

@@ -18,7 +18,7 @@ from benchmarks.soaking.probed_gateway import Holdings
 from benchmarks.soaking.wire import BODY_LIMIT_BYTES, Caller
 from gateway.config import load_settings
 
-CLIENT_S = 8.0
+CLIENT_S = 5.0
 """How long the gateway waits for a client that reads nothing."""
 _TENANTS = 4
 _IN_FLIGHT = 4096

@@ -148,10 +148,11 @@ def deck() -> list[Planned]:
     return [kind for count, kinds in SHARES for kind in kinds for _ in range(count)]
 
 
-def plan(requests: int, seed: int, callers: int) -> Iterator[Planned]:
+def plan(requests: int, seed: int, callers: int, *, silent: bool = True) -> Iterator[Planned]:
     """So many requests; what leaves inside the head comes in addition. The same for the same seed.
 
-    callers: how many there are to choose from.
+    callers: how many there are to choose from. silent: whether some readers fall silent; if not
+    they read on after a halt.
     """
     dice = random.Random(seed)
     asked = 0
@@ -159,6 +160,8 @@ def plan(requests: int, seed: int, callers: int) -> Iterator[Planned]:
         if asked == requests:
             return
         asked += card.is_request
+        if card.pace is Pace.SILENT and not silent:
+            card = replace(card, pace=Pace.HALTING)
         yield replace(
             card,
             number=number,

@@ -1,8 +1,9 @@
 """`python -m benchmarks.soaking.probed_gateway SETTINGS REPORT`: the gateway, and a probe in it.
 
-It is `python -m gateway` with the settings from a file, unchanged but for one signal handler each:
-at SIGUSR1 it writes what it holds (`Holdings`, as JSON) to REPORT, at SIGUSR2 it first has the
-garbage collected. Nobody outside can count a process's tasks and objects.
+It is `python -m gateway` with the settings from a file, and two signal handlers: at SIGUSR1 it
+writes what it holds (`Holdings`, as JSON) to REPORT; at SIGUSR2 it first forgets which completions
+feedback may name, of which it keeps 100,000 by design, and has garbage collected, so that two such
+reports can be compared. Nobody outside can count a process's tasks and blocks of memory.
 """
 
 import asyncio
@@ -36,13 +37,12 @@ class Holdings:
     """Tasks that have not ended, by coroutine."""
     objects: dict[str, int]
     """What the collector knows, by type; what was there before the start is left out."""
-    remembered: int
-    """Completions that feedback may still name: up to 100,000, by design."""
-    remembered_bytes: int
     blocks: int
-    """Python's own small blocks of memory in use."""
+    """Small blocks of memory that Python has given out."""
     heap_bytes: int
-    """What the C library's heap has given out."""
+    """What the C library's heap has given out; 0 where it does not tell."""
+    remembered_bytes: int
+    """Of the completions that feedback may name."""
 
 
 class _MallInfo(ctypes.Structure):
@@ -50,18 +50,11 @@ class _MallInfo(ctypes.Structure):
 
     _fields_ = [
         (name, ctypes.c_size_t)
-        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
     ]
-
-
-def heap_bytes() -> int:
-    """In use, in all arenas and mapped blocks; 0 where the C library does not tell."""
-    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
-    if mallinfo is None:
-        return 0
-    mallinfo.restype = _MallInfo
-    found = mallinfo()
-    return int(found.uordblks + found.hblkhd)
 
 
 class Probe:
@@ -70,12 +63,16 @@ class Probe:
     def __init__(self, report: Path) -> None:
         self._report = report
         self._number = 0
-        self.completions: Completions | None = None
+        self._mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+        if self._mallinfo is not None:
+            self._mallinfo.restype = _MallInfo
+        self.completions = Completions()
 
     def on_signal(self, sig: int, frame: FrameType | None) -> None:
         """Called by Python between two steps of the event loop."""
         del frame
         if sig == signal.SIGUSR2:
+            self.completions._served.clear()
             gc.collect()
         self._number += 1
         part = self._report.with_suffix(".part")
@@ -83,17 +80,25 @@ class Probe:
         part.rename(self._report)
 
     def _holdings(self) -> Holdings:
+        served = self.completions._served
+        # First, since what follows takes some itself.
+        blocks, heap_bytes = sys.getallocatedblocks(), self._heap_bytes()
         tasks = asyncio.all_tasks(asyncio.get_running_loop())
-        served = {} if self.completions is None else self.completions._served
         return Holdings(
             number=self._number,
             tasks=dict(Counter(getattr(t.get_coro(), "__qualname__", "?") for t in tasks)),
             objects=dict(Counter(type(o).__name__ for o in gc.get_objects()).most_common(_KINDS)),
-            remembered=len(served),
-            blocks=sys.getallocatedblocks(),
-            heap_bytes=heap_bytes(),
+            blocks=blocks,
+            heap_bytes=heap_bytes,
             remembered_bytes=sys.getsizeof(served) + sum(map(sys.getsizeof, served)),
         )
+
+    def _heap_bytes(self) -> int:
+        """In use, in all arenas and mapped blocks."""
+        if self._mallinfo is None:
+            return 0
+        found = self._mallinfo()
+        return int(found.uordblks + found.hblkhd)
 
 
 def main() -> None:

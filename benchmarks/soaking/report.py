@@ -44,7 +44,8 @@ def _setting(results: Results) -> str:
         "The gateway has one core for itself, the client and the fast fake engine share another. A "
         "request is one whose head the client has sent whole. At each checkpoint nothing is asked, "
         "and the client keeps its connections; at `settled` it has closed them, and at `end` the "
-        "engine has closed its own too.\n"
+        "engine has closed its own too. Remembered: the latest 100,000 completions, which feedback "
+        "may name; for `start` and `end` they are forgotten, and garbage is collected.\n"
     )
 
 
@@ -80,7 +81,17 @@ def _rows(what: str, counts: Mapping[str, int]) -> list[list[str]]:
 
 
 def _checkpoints(results: Results) -> str:
-    head = ["", "s", "requests", "RSS", "heap", "blocks", "remembered", "threads", "descriptors"]
+    head = [
+        "",
+        "s",
+        "requests",
+        "RSS",
+        "heap in use",
+        "blocks in use",
+        "remembered",
+        "threads",
+        "descriptors",
+    ]
     head += ["clients' sockets", "engine's sockets", "tasks"]
     rows = [_checkpoint(each) for each in results.checkpoints]
     slope = slope_bytes(results.checkpoints)
@@ -89,7 +100,7 @@ def _checkpoints(results: Results) -> str:
     if slope is not None:
         notes.append(
             f"From {STEADY} on memory grows by {slope / _MIB:+.1f} MiB in 100,000 requests, what "
-            "is remembered for feedback (the latest 100,000 completions) not counted.\n"
+            "is remembered for feedback not counted.\n"
         )
     if grown:
         types = ", ".join(f"{count:,} {name}" for name, count in grown.items())

@@ -35,9 +35,12 @@ class Checkpoint:
     process: Process
     tasks: int
     blocks: int
+    """Small blocks of memory that Python has given out."""
     heap_bytes: int
+    """What the C library's heap has given out."""
     remembered_bytes: int
-    """Of completions that feedback may still name: bounded, and filled by each one served."""
+    """Of completions that feedback may name: bounded, and filled by each one served. They are
+    forgotten, and garbage is collected, for `start` and `end` alone."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One soak from end to end: a warm-up, ten stretches with a lull after each, and the end."""
+"""One soak from end to end: a warm-up, stretches with a lull after each, and the end."""
 
 import asyncio
 import time
@@ -18,7 +18,6 @@ from benchmarks.soaking.probed_gateway import Holdings
 from benchmarks.soaking.results import END, SETTLED, START, Books, Checkpoint, Mix, Results
 from benchmarks.soaking.wire import Wire
 
-STRETCHES = 10
 _LEFT = frozenset({200, 499}) | FAILED
 """What a request may be counted under that the client left: the answer may have been written."""
 _QUIET_S = 60.0
@@ -36,6 +35,8 @@ class Options:
     concurrency: int
     seed: int
     reset_share: float = _RESET_SHARE
+    stretches: int = 10
+    silent_readers: bool = True
     patience: Patience = field(default_factory=Patience)
 
 
@@ -74,7 +75,10 @@ class Soak:
         self._began_s = time.monotonic()
 
     async def run(self) -> None:
-        """Raises ChildFailed where the gateway or the engine ended."""
+        """Ended early, it leaves the results as they stood at the last checkpoint.
+
+        Raises ChildFailed where the gateway or the engine ended.
+        """
         try:
             await self._warm_up()
             self._engine.set_reset_share(self._options.reset_share)
@@ -83,7 +87,6 @@ class Soak:
             self._results.partial = False
         finally:
             self._crowd.leave()
-            self._write_down()
             self._engine.close()
 
     async def _warm_up(self) -> None:
@@ -105,17 +108,17 @@ class Soak:
         self._results.objects_at_start = holdings.objects
 
     async def _stretches(self) -> None:
-        planned = plan(self._options.requests, self._options.seed, self._callers)
+        options, stretches = self._options, self._options.stretches
+        planned = plan(options.requests, options.seed, self._callers, silent=options.silent_readers)
+        ends = [options.requests * stretch // stretches for stretch in range(stretches + 1)]
         before = self._client.requests
-        for stretch in range(1, STRETCHES + 1):
-            asked = self._options.requests * stretch // STRETCHES
-            step = self._options.requests * (stretch - 1) // STRETCHES
+        for stretch in range(1, stretches + 1):
             await self._crowd.follow(
-                take(planned, asked - step, last=stretch == STRETCHES),
+                take(planned, ends[stretch] - ends[stretch - 1]),
                 lambda: self._report(self._client.requests - before, "asking"),
             )
             await self._quiet()
-            await self._look(f"{100 * stretch // STRETCHES} %", collected=False)
+            await self._look(f"{100 * stretch // stretches} %", collected=False)
             self._engine.forget_calls()
 
     async def _end(self) -> None:
@@ -168,6 +171,8 @@ class Soak:
                 return
 
     async def _look(self, name: str, *, collected: bool) -> Holdings:
+        # First, since a scrape takes a socket for a while.
+        process = look(self._gateway.child.pid, self._ports)
         holdings = await asyncio.to_thread(self._gateway.holdings, collected=collected)
         await asyncio.to_thread(self._is_quiet, False)
         self._results.checkpoints.append(
@@ -180,7 +185,7 @@ class Soak:
                 in_flight=self._counts.in_flight,
                 engine_open=self._engine.open_calls(),
                 connections=self._crowd.connections,
-                process=look(self._gateway.child.pid, self._ports),
+                process=process,
                 tasks=sum(holdings.tasks.values()),
                 blocks=holdings.blocks,
                 heap_bytes=holdings.heap_bytes,
@@ -219,12 +224,9 @@ class Soak:
         self._results.engine = self._engine.totals()
 
 
-def take(planned: Iterator[Planned], requests: int, *, last: bool) -> Iterator[Planned]:
-    """So many requests of the plan, and the beginnings in between; at the last all that is left."""
-    left = requests
-    while last or left:
-        step = next(planned, None)
-        if step is None:
-            return
-        left -= step.is_request
+def take(planned: Iterator[Planned], requests: int) -> Iterator[Planned]:
+    """So many requests of the plan, and the beginnings before each."""
+    while requests:
+        step = next(planned)
+        requests -= step.is_request
         yield step

@@ -10,8 +10,9 @@ RESET_SHARE = 0.01
 STEADY = "20 %"
 """From here on the process is to be at its full size."""
 GROWTH_BYTES = 8 * 2**20
-OBJECTS = 20_000
-"""Tracked objects that may be new at the end: series of statuses, and what a pool keeps."""
+BLOCKS = 5_000
+"""Small blocks that may be new at the end: the series of statuses that the start has not seen."""
+HEAP_BYTES = 2**20
 THREADS = 8
 """The event loop's own pool of threads is filled as it is needed."""
 _MIB = 2**20
@@ -139,7 +140,7 @@ def _given_back(
             shown = f"{get(start)} at the start, {get(end)} at the end"
             yield Verdict(claim, shown, get(end) <= get(start) + more)
     yield _pool(results, settled)
-    yield _objects(results)
+    yield _in_use(start, end)
 
 
 def _pool(results: Results, settled: Checkpoint | None) -> Verdict:
@@ -152,14 +153,19 @@ def _pool(results: Results, settled: Checkpoint | None) -> Verdict:
     return Verdict(claim, f"{kept} of at most {most}", kept <= most)
 
 
-def _objects(results: Results) -> Verdict:
-    claim = f"at most {OBJECTS:,} more objects than at the start, after a collection"
-    if not results.objects_at_end:
-        return Verdict(claim, "", None)
-    before, after = (sum(o.values()) for o in (results.objects_at_start, results.objects_at_end))
-    return Verdict(
-        claim, f"{before:,} at the start, {after:,} at the end", after - before <= OBJECTS
+def _in_use(start: Checkpoint | None, end: Checkpoint | None) -> Verdict:
+    claim = (
+        f"memory in use is back to the start's but for {BLOCKS:,} small blocks and "
+        f"{HEAP_BYTES // _MIB} MiB of the heap, garbage collected"
     )
+    if start is None or end is None:
+        return Verdict(claim, "", None)
+    blocks, heap_bytes = end.blocks - start.blocks, end.heap_bytes - start.heap_bytes
+    shown = (
+        f"{start.blocks:,} blocks and {start.heap_bytes / _MIB:.1f} MiB at the start, "
+        f"{blocks:+,} and {heap_bytes / _MIB:+.2f} MiB at the end"
+    )
+    return Verdict(claim, shown, blocks <= BLOCKS and heap_bytes <= HEAP_BYTES)
 
 
 def _memory(steady: Checkpoint | None, settled: Checkpoint | None) -> Verdict:
