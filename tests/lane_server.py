@@ -76,6 +76,10 @@ class LaneServer:
         """Whether the one connection's client does not read its answer."""
         return self.in_loop(lambda: [one.write_paused for one in self._connections()] == [True])
 
+    def read_paused(self) -> bool:
+        """Whether the server takes no more of the one connection's request."""
+        return self.in_loop(lambda: [one.flow.read_paused for one in self._connections()] == [True])
+
     def _connections(self) -> list[Any]:
         return list(self.state.connections)
 

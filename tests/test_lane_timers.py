@@ -4,6 +4,7 @@ The guard is the real one; sockets are in `test_http_guard` and `test_relay_lane
 """
 
 import asyncio
+import contextlib
 import gc
 import inspect
 import weakref
@@ -14,7 +15,7 @@ import pytest
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from gateway.client import Client
+from gateway.client import Client, ClientGone
 from gateway.http_guard import GuardedProtocol, guarded_protocol
 from tests.memory_loop import MemoryLoop
 
@@ -115,8 +116,10 @@ class Connection:
             client.answer(b"", b"ok")
 
         async def late(client: Client) -> None:
-            await asyncio.sleep(LATE_S)
-            client.answer(b"", b"ok")
+            with contextlib.suppress(ClientGone):
+                await client.body(100, LATE_S)
+                await asyncio.sleep(LATE_S)
+                client.answer(b"", b"ok")
 
         async def large(client: Client) -> None:
             client.answer(b"", b"x" * LARGE_BYTES)
@@ -301,6 +304,28 @@ async def test_the_rest_of_a_last_answer_is_not_waited_for_without_end(
     connection.wire.read(connection.wire.get_write_buffer_size() - left_bytes)
     await connection.closed_s()
     assert connection.wire.aborted
+
+
+@pytest.mark.parametrize("request_", [ANSWERED, GET])
+@on_the_clock(room_bytes=10)
+async def test_the_rest_of_a_small_last_answer_is_not_waited_for_either(
+    connection: Connection, request_: bytes
+) -> None:
+    await connection.say(request_.replace(b"host: x", b"connection: close"))
+    assert await connection.closed_s() == CLIENT_S
+    assert connection.wire.aborted
+
+
+@on_the_clock(room_bytes=10)
+async def test_a_broken_body_is_told_at_once_though_its_refusal_is_not_read(
+    connection: Connection,
+) -> None:
+    chunked = LATE.replace(b"content-length: 0", b"transfer-encoding: chunked")
+    await connection.say(chunked)
+    assert connection.state.tasks
+    await connection.say(b"zz\r\n")
+    assert not connection.state.tasks
+    assert await connection.closed_s() == CLIENT_S
 
 
 @on_the_clock(room_bytes=10)

@@ -13,6 +13,8 @@ from benchmarks.soaking.wire import Request, Wire, tokens_of
 _READ_BYTES = 65_536
 _EVENT_BYTES = 200
 """About the size of one event, to leave a stream at any of its tokens."""
+_EARLY = 16
+"""Halts come in the first part of a stream: to a fast reader the kernel grants large buffers."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class Worker:
     async def _read(self, line: Line, planned: Planned, answer: Answer) -> None:
         """Takes the answer to its end, or to where it is left."""
         patience = self._patience
-        halt_at = planned.where * tokens_of(planned) * _EVENT_BYTES
+        leave_at = planned.where * tokens_of(planned) * _EVENT_BYTES
         slow = planned.pace is Pace.SLOW
         pause_s = {Pace.HALTING: patience.halt_s, Pace.SILENT: patience.silence_s}.get(planned.pace)
         while not answer.complete:
@@ -123,11 +125,11 @@ class Worker:
             if not data:
                 return
             answer.feed(data)
-            if self._leaves_now(planned, answer, halt_at):
+            if self._leaves_now(planned, answer, leave_at):
                 return
             if slow:
                 await asyncio.sleep(patience.bite_pause_s)
-            elif pause_s is not None and len(answer.body) >= halt_at / 4:
+            elif pause_s is not None and len(answer.body) >= leave_at / _EARLY:
                 await asyncio.sleep(pause_s)
                 pause_s = None
 

@@ -66,7 +66,7 @@ class Pace(StrEnum):
     USUAL = "as it comes"
     SLOW = "in small bites"
     HALTING = "with a halt"
-    SILENT = "no more, half-way"
+    SILENT = "no more after a while"
     SLOW_WRITER = "request in pieces"
 
 
