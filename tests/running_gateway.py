@@ -124,8 +124,9 @@ class RunningGateway:
         return self.http.get(f"http://127.0.0.1:{self.metrics_port}/metrics").text
 
     def log(self) -> list[dict[str, Any]]:
-        """The log's lines; each must be a JSON object."""
-        return [json.loads(line) for line in self.log_file.read_text().splitlines()]
+        """The whole lines of the log; each must be a JSON object."""
+        whole, _, _ = self.log_file.read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
 
     def requests_logged(self) -> list[dict[str, Any]]:
         """The log's lines of inference requests."""
