@@ -77,12 +77,12 @@ def main() -> int:
     found = verdicts(results)
     if results.books is not None:
         _write(results, found, options.out, console)
-    return status or exit_code(found)
+    return status or exit_code(found, partial=results.partial)
 
 
-def exit_code(found: list[Verdict]) -> int:
-    """0 where every claim was looked at and held."""
-    return 0 if all(verdict.held for verdict in found) else 1
+def exit_code(found: list[Verdict], *, partial: bool) -> int:
+    """0 where the run came to its end and no claim failed."""
+    return 1 if partial or any(verdict.held is False for verdict in found) else 0
 
 
 def _soak(options: argparse.Namespace, folder: Path, results: Results, console: Console) -> None:
@@ -119,7 +119,7 @@ def _write(results: Results, found: list[Verdict], out: Path, console: Console) 
     file.with_suffix(".md").write_text(markdown(results))
     if results.partial:
         console.print("ended early; this was found until the last checkpoint:")
-    words = {True: "held", False: "NOT HELD", None: "not looked at"}
+    words = {True: "held", False: "NOT HELD", None: "not known"}
     for each in found:
         said = f"{words[each.held]}: {each.claim}: {each.measured}"
         console.print(said, markup=False, soft_wrap=True)

@@ -29,8 +29,9 @@ class ClientBooks:
     """Ids of answers that were left, or cut off by the gateway, after their head."""
     unanswered: int = 0
     """Requests left before the answer's head."""
-    cut_off: int = 0
-    """Silent readers whose connection the gateway ended."""
+    cut_off: Counter[str] = field(default_factory=Counter)
+    """Readers whose connection the gateway ended since they took next to nothing, by pace: the
+    silent ones, and others where the client itself was held up."""
     connections: int = 0
     resets: int = 0
     """Connections that the client reset."""

@@ -1,11 +1,14 @@
 """The client: so many workers at once, each with a connection that it keeps, leaves or renews."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from benchmarks.soaking.answer import Answer, Garbled, problem
 from benchmarks.soaking.books import ClientBooks
+from benchmarks.soaking.gateway import CLIENT_S
+from benchmarks.soaking.intake import Intake
 from benchmarks.soaking.line import Line
 from benchmarks.soaking.plan import SLOW_READERS, Pace, Planned, Stage
 from benchmarks.soaking.wire import Request, Wire, tokens_of
@@ -26,8 +29,10 @@ class Patience:
     bite_bytes: int = 4096
     bite_pause_s: float = 0.01
     halt_s: float = 1.0
+    client_s: float = CLIENT_S
+    """How long the gateway waits for a client that does not read."""
     silence_s: float = 12.0
-    """How long a silent reader reads nothing: longer than the gateway waits for it."""
+    """How long a silent reader reads nothing: longer than that."""
     piece_pause_s: float = 0.01
 
 
@@ -63,10 +68,10 @@ class Worker:
 
     async def _do(self, planned: Planned, request: Request) -> None:
         line = await self._connected(planned)
-        answer = Answer()
+        answer, intake = Answer(), Intake(time.monotonic(), self._patience.client_s)
         if await self._ask(line, planned, request):
-            await self._read(line, planned, answer)
-            self._settle(planned, request, answer)
+            await self._read(line, planned, answer, intake)
+            self._settle(planned, request, answer, intake)
         if planned.leaves is not None:
             self.leave(reset=planned.resets)
         elif planned.pace in SLOW_READERS or not answer.keeps_alive:
@@ -114,7 +119,7 @@ class Worker:
             await line.send(piece)
             await asyncio.sleep(self._patience.piece_pause_s)
 
-    async def _read(self, line: Line, planned: Planned, answer: Answer) -> None:
+    async def _read(self, line: Line, planned: Planned, answer: Answer, intake: Intake) -> None:
         """Takes the answer to its end, or to where it is left."""
         patience = self._patience
         leave_at = planned.where * tokens_of(planned) * _EVENT_BYTES
@@ -125,6 +130,7 @@ class Worker:
             if not data:
                 return
             answer.feed(data)
+            intake.add(time.monotonic(), len(data))
             if self._leaves_now(planned, answer, leave_at):
                 return
             if slow:
@@ -138,7 +144,7 @@ class Worker:
         try:
             return await line.receive(most_bytes)
         except ConnectionResetError:
-            if planned.pace is Pace.SILENT:
+            if planned.pace in SLOW_READERS:
                 return b""
             raise
 
@@ -147,7 +153,7 @@ class Worker:
             return answer.at_end(planned.route)
         return planned.leaves is Stage.IN_ANSWER and len(answer.body) >= leave_at
 
-    def _settle(self, planned: Planned, request: Request, answer: Answer) -> None:
+    def _settle(self, planned: Planned, request: Request, answer: Answer, intake: Intake) -> None:
         """Writes down how the answer ended."""
         books, request_id = self._books, answer.request_id.decode()
         if answer.complete:
@@ -160,8 +166,8 @@ class Worker:
             books.unanswered += 1
         if answer.complete or planned.leaves is not None:
             return
-        if planned.pace is Pace.SILENT:
-            books.cut_off += 1
+        if planned.pace in SLOW_READERS and intake.was_slow(time.monotonic()):
+            books.cut_off[planned.pace.value] += 1
         else:
             books.note("the gateway closed the connection", f"{planned} {request_id}")
         self.leave()

@@ -7,7 +7,7 @@ from benchmarks.sides.verdicts import Verdict
 from benchmarks.soaking.results import Books, Checkpoint, Results
 from benchmarks.soaking.verdicts import STEADY, slope_bytes, verdicts
 
-_HELD = {True: "held", False: "**not held**", None: "not looked at"}
+_HELD = {True: "held", False: "**not held**", None: "not known"}
 _MIB = 2**20
 
 
@@ -53,8 +53,8 @@ def _mix(results: Results, books: Books) -> str:
     mix, engine = books.mix, results.engine
     rows = [["requests", f"{mix.requests:,}"]]
     rows += _rows("left", mix.cancelled) + _rows("refused", mix.refused) + _rows("", mix.paces)
+    rows += _rows("cut off by the gateway:", mix.cut_off)
     rows += [
-        ["silent readers that the gateway cut off", f"{mix.cut_off:,}"],
         ["connections left inside a request's head (no requests)", f"{mix.beginnings:,}"],
         ["connections", f"{mix.connections:,}"],
         ["connections that the client reset", f"{mix.resets:,}"],

@@ -52,7 +52,7 @@ class Mix:
     cancelled: dict[str, int]
     refused: dict[str, int]
     paces: dict[str, int]
-    cut_off: int
+    cut_off: dict[str, int]
     unanswered: int
     connections: int
     resets: int

@@ -204,7 +204,7 @@ class Soak:
             cancelled=dict(client.left),
             refused=dict(client.refused),
             paces=dict(client.paces),
-            cut_off=client.cut_off,
+            cut_off=dict(client.cut_off),
             unanswered=client.unanswered,
             connections=client.connections,
             resets=client.resets,

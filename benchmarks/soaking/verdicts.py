@@ -9,6 +9,8 @@ CANCELLED_SHARE = 0.10
 RESET_SHARE = 0.01
 STEADY = "20 %"
 """From here on the process is to be at its full size."""
+LONG_ENOUGH = 10_000
+"""Requests from there to the end, without which growth says nothing."""
 GROWTH_BYTES = 8 * 2**20
 BLOCKS = 5_000
 """Small blocks that may be new at the end: the series of statuses that the start has not seen."""
@@ -19,7 +21,10 @@ _MIB = 2**20
 
 
 def verdicts(results: Results) -> list[Verdict]:
-    """On what has been found so far; held is None where the run did not come so far."""
+    """On what has been found so far; held is None where the run did not come so far.
+
+    Of memory's growth it is None in a short run too.
+    """
     found = [*_counted(results)]
     if results.books is not None:
         found += [*_booked(results.books), *_mixed(results)]
@@ -181,6 +186,8 @@ def _memory(steady: Checkpoint | None, settled: Checkpoint | None) -> Verdict:
         f"{steady.process.rss_bytes / _MIB:.1f} to {settled.process.rss_bytes / _MIB:.1f} MiB, of "
         f"which {remembered / _MIB:.1f} are remembered: {(grown - remembered) / _MIB:+.1f} MiB"
     )
+    if settled.requests - steady.requests < LONG_ENOUGH:
+        return Verdict(claim, f"{shown}, of a run that is too short to tell", None)
     return Verdict(claim, shown, grown - remembered <= GROWTH_BYTES)
 
 
