@@ -284,7 +284,7 @@ async def test_a_silent_reader_is_cut_off_and_another_is_not() -> None:
         writer.transport.abort()
 
     async with raw_server(handler) as server:
-        with worker(server.url) as (client, books):
+        with worker(server.url, replace(QUICK, client_s=0.0)) as (client, books):
             await client.do(Planned(number=1, streamed=True, pace=Pace.SILENT))
             assert books.cut_off == {Pace.SILENT.value: 1}
             assert (books.begun, dict(books.problems)) == ({"r1"}, {})
