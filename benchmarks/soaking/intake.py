@@ -1,4 +1,4 @@
-"""How fast a reader took its answer: did it once look to the gateway like one that reads no more?"""
+"""How fast a reader took its answer: did it look to the gateway like one that reads no more?"""
 
 from collections import deque
 
