@@ -119,8 +119,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         if self._client is not None:
             self._client.lost()
-        if self._asked is not None:
-            self._asked.cancel()
+        self._ask()
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
@@ -305,7 +304,10 @@ class GuardedProtocol(HttpToolsProtocol):
         )
         self._to_serve = serve
         self.tasks.add(self._task)
-        if self._asked is not None:
+        self._ask()
+
+    def _ask(self) -> None:
+        if self._asked is not None and not self._asked.done():
             self._asked.set_result(None)
 
     async def _serve(self) -> None:
@@ -314,22 +316,26 @@ class GuardedProtocol(HttpToolsProtocol):
         It is among the server's tasks, which a shutdown waits for, only while it serves.
         """
         assert self._task is not None
-        # What has come is served and counted, even where the connection is lost already.
-        while self._to_serve is not None or not self.transport.is_closing():
-            if self._to_serve is None:
-                self._asked = self.loop.create_future()
-                await self._asked
-                self._asked = None
-            serve, self._to_serve = self._to_serve, None
-            assert serve is not None
-            assert self._client is not None
-            try:
-                await serve(self._client)
-            except BaseException:
-                self._close()
-                raise
-            finally:
-                self.tasks.discard(self._task)
+        try:
+            # What has come is served and counted, even where the connection is lost already.
+            while self._to_serve is not None or not self.transport.is_closing():
+                if self._to_serve is None:
+                    self._asked = self.loop.create_future()
+                    await self._asked
+                    self._asked = None
+                    continue
+                serve, self._to_serve = self._to_serve, None
+                assert self._client is not None
+                try:
+                    await serve(self._client)
+                except BaseException:
+                    self._close()
+                    raise
+                finally:
+                    self.tasks.discard(self._task)
+        finally:
+            # Each holds the connection: circles that only the collector would find.
+            self._task = self._client = None
 
     def _enter_asgi(self) -> None:
         """Has uvicorn begin the request, which it would have done with its first byte."""

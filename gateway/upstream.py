@@ -24,7 +24,7 @@ import select
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Self, cast
+from typing import NoReturn, Self, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -77,7 +77,7 @@ class _Connection(asyncio.Protocol):
         """What one read brought of a body."""
         # The parser looks its callbacks up once, and this one is called for every chunk.
         self.on_body = self._parts.append
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = None
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None
         self._sent_at = 0.0
@@ -123,6 +123,7 @@ class _Connection(asyncio.Protocol):
         if not self._listening:
             self.abort()  # Nobody asked: what follows could pass for the next answer.
             return
+        assert self._parser is not None
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -158,7 +159,7 @@ class _Connection(asyncio.Protocol):
         self._transport = None
         self.closed = True
         self._pool._forget(self)
-        del self._parser  # It holds the callbacks: a circle that only the collector would find.
+        self._parser = None  # It holds the callbacks: a circle that only the collector would find.
         if not self.complete:
             self.fail(ConnectionLost("the engine closed the connection"))
 
@@ -180,6 +181,7 @@ class _Connection(asyncio.Protocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        assert self._parser is not None
         status = self._parser.get_status_code()
         if status < 200:
             # 100 Continue and its kin come before the response, and have no body.
@@ -192,6 +194,7 @@ class _Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if self.headers_complete:
+            assert self._parser is not None
             self._keep_alive = self._parser.should_keep_alive()
             self._end()
         else:
@@ -212,13 +215,15 @@ class _Connection(asyncio.Protocol):
         self._reset()
         self._listening = True
         self._sent_at = self._loop.time()
+        if self._parser is None:  # Not before: who gives up connecting is told of no loss.
+            self._parser = httptools.HttpResponseParser(self)
         self._transport.write(head + body)
 
     async def wait_headers(self, timeout_s: float) -> None:
         if not self.headers_complete and not self.error:
             await self._wait(timeout_s)
         if not self.headers_complete and self.error:
-            raise self.error
+            self._raise(self.error)
 
     async def read(self, idle_s: float, limit_bytes: int) -> bytes:
         self._whole, self._most_kept = True, limit_bytes
@@ -307,7 +312,15 @@ class _Connection(asyncio.Protocol):
         if not self.complete and not self.error:
             await self._wait(idle_s)
         if self.error:
-            raise self.error
+            self._raise(self.error)
+
+    def _raise(self, error: Exception) -> NoReturn:
+        """Forgets the error: it holds the frames it passes, and so this connection, a circle."""
+        self.error = ConnectionLost("the engine closed the connection")
+        try:
+            raise error
+        finally:
+            del error
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
