@@ -1,11 +1,13 @@
 """Relayed requests on real connections to a real uvicorn, beside those of the application."""
 
+import gc
 import http.client
 import json
 import socket
 import struct
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -570,3 +572,38 @@ def test_an_idle_connection_is_closed(path: bytes) -> None:
     with lane_server(keep_alive_s=0.2, headers_s=30) as server, connected(server.port) as client:
         asked(client, post(path))
         assert all_of(client) == b""
+
+
+@pytest.mark.parametrize(
+    ("request_", "answered"),
+    [
+        (post(b"/echo"), True),
+        (post(b"/refuse"), True),
+        (post(b"/hold"), False),
+        (post(b"/stream"), False),
+        (post(b"/echo")[:-1], False),
+    ],
+    ids=["answered", "refused", "left waiting", "left reading", "left in the body"],
+)
+def test_a_connection_that_has_ended_is_freed_at_once(
+    server: LaneServer, request_: bytes, answered: bool, no_collector: None
+) -> None:
+    del no_collector
+    with connected(server.port) as client:
+        client.sendall(request_)
+        if answered:
+            read_answer(client)
+        server.wait_for(lambda: bool(server.clients))
+        found = server.in_loop(lambda: [weakref.ref(one) for one in server.state.connections])
+        assert len(found) == 1
+    server.wait_for(server.idle)
+    server.forget()
+    server.wait_for(lambda: server.in_loop(lambda: found[0]() is None))
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Nothing is freed but what nothing refers to."""
+    gc.disable()
+    yield
+    gc.enable()

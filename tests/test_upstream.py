@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import fcntl
+import gc
 import socket
 import struct
 import termios
@@ -420,3 +421,18 @@ async def test_an_answer_before_the_request_was_taken_is_had_but_not_followed_by
                 assert await body_of(response) == b"no"
             assert server.connections == expected
         gone.set()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("parts", [(), (CHUNKED,), (CHUNKED, b"3\r\nab")], ids=len)
+async def test_a_lost_connection_is_freed_at_once(way: str, parts: tuple[bytes, ...]) -> None:
+    async with served(answering(*parts, close=True)) as (upstream, _):
+        gc.disable()
+        try:
+            with pytest.raises(ConnectionLost) as caught:
+                await answer_to(upstream, way)
+            del caught
+            await asyncio.sleep(0)
+            assert not [one for one in gc.get_objects() if type(one).__name__ == "_Connection"]
+        finally:
+            gc.enable()
