@@ -45,7 +45,7 @@ from benchmarks.soaking.plan import (
 from benchmarks.soaking.report import markdown
 from benchmarks.soaking.results import END, SETTLED, START, Books, Checkpoint, Mix, Results
 from benchmarks.soaking.run import Options, Soak, take
-from benchmarks.soaking.verdicts import slope_bytes, verdicts
+from benchmarks.soaking.verdicts import verdicts
 from benchmarks.soaking.wire import BODY_LIMIT_BYTES, Caller, Wire, tokens_of
 from gateway.config import load_settings
 from tests.adapters_for_tests import good_adapter
@@ -522,8 +522,8 @@ def good_results() -> Results:
         complaints=0,
         complaint_examples=[],
     )
-    names = [START, "20 %", "60 %", "100 %", SETTLED, END]
-    counts = [0, 20_000, 60_000, 100_000, 100_000, 100_000]
+    names = [START, "20 %", "40 %", "60 %", "80 %", "100 %", SETTLED, END]
+    counts = [0, 20_000, 40_000, 60_000, 80_000, 100_000, 100_000, 100_000]
     return Results(
         command="soak",
         started_at="2026-01-02T03:04:05+00:00",
@@ -567,6 +567,11 @@ def in_books(**changes: Any) -> Callable[[Results], None]:
     return doctor
 
 
+def growing(results: Results) -> None:
+    for name in ("80 %", "100 %"):
+        process(name, rss_bytes=180 * MIB)(results)
+
+
 def fewer_left(results: Results) -> None:
     assert results.books is not None
     mix = replace(results.books.mix, cancelled={"before the answer": 60})
@@ -594,7 +599,7 @@ def fewer_resets(results: Results) -> None:
         (process("60 %", sockets=Sockets(2, 101, 0, 150)), "the gateway holds no connection"),
         (process(END, sockets=Sockets(2, 0, 0, 2)), "sockets are back"),
         (process(SETTLED, sockets=Sockets(2, 0, 0, 202)), "no more connections to the engine"),
-        (process(SETTLED, rss_bytes=180 * MIB), "memory grows by at most"),
+        (growing, "memory in the run's last quarter"),
         (in_books(logged_by_status={200: 1000}), "metrics and log agree"),
         (in_books(doubled=1), "no request has two lines"),
         (in_books(matched=Matched(1, 0, 60, {})), "each answer that came whole"),
@@ -640,14 +645,6 @@ def test_a_short_run_says_nothing_of_growth() -> None:
     assert [each.held for each in found if not each.held] == [None]
     assert "too short to tell" in found[-1].measured
     assert exit_code(found, partial=False) == 0
-
-
-def test_the_slope_is_that_of_the_checkpoints_while_asking() -> None:
-    looks = good_results().checkpoints
-    assert slope_bytes(looks) == pytest.approx(0.0)
-    grown = [replace(look, remembered_bytes=0) for look in looks]
-    assert slope_bytes(grown) == pytest.approx(100 * 100_000)
-    assert slope_bytes(looks[:2]) is None
 
 
 def test_the_page_tells_what_was_asked_and_found() -> None:
@@ -710,7 +707,7 @@ async def test_a_short_soak_of_the_real_gateway(
     await soak.run()
     found = verdicts(results)
     assert [(v.claim, v.measured) for v in found if v.held is False] == []
-    assert [v.claim[:12] for v in found if v.held is None] == ["memory grows"]
+    assert [v.claim[:12] for v in found if v.held is None] == ["memory in th"]
     assert exit_code(found, partial=results.partial) == 0
     assert results.books is not None
     mix = results.books.mix

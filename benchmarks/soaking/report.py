@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from benchmarks.sides.report import table
 from benchmarks.sides.verdicts import Verdict
 from benchmarks.soaking.results import Books, Checkpoint, Results
-from benchmarks.soaking.verdicts import STEADY, slope_bytes, verdicts
+from benchmarks.soaking.verdicts import verdicts
 
 _HELD = {True: "held", False: "**not held**", None: "not known"}
 _MIB = 2**20
@@ -94,14 +94,8 @@ def _checkpoints(results: Results) -> str:
     ]
     head += ["clients' sockets", "engine's sockets", "tasks"]
     rows = [_checkpoint(each) for each in results.checkpoints]
-    slope = slope_bytes(results.checkpoints)
     grown = results.objects_grown()
     notes = []
-    if slope is not None:
-        notes.append(
-            f"From {STEADY} on memory grows by {slope / _MIB:+.1f} MiB in 100,000 requests, what "
-            "is remembered for feedback not counted.\n"
-        )
     if grown:
         types = ", ".join(f"{count:,} {name}" for name, count in grown.items())
         notes.append(f"Objects that are more at the end than at the start: {types}.\n")

@@ -1,5 +1,6 @@
 """What must hold after a soak, what was found, and whether it held; pure."""
 
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 
 from benchmarks.sides.verdicts import Verdict
@@ -7,10 +8,8 @@ from benchmarks.soaking.results import END, SETTLED, START, Books, Checkpoint, R
 
 CANCELLED_SHARE = 0.10
 RESET_SHARE = 0.01
-STEADY = "20 %"
-"""From here on the process is to be at its full size."""
 LONG_ENOUGH = 10_000
-"""Requests from there to the end, without which growth says nothing."""
+"""Requests between the two quarters, without which growth says nothing."""
 GROWTH_BYTES = 8 * 2**20
 BLOCKS = 5_000
 """Small blocks that may be new at the end: the series of statuses that the start has not seen."""
@@ -29,8 +28,7 @@ def verdicts(results: Results) -> list[Verdict]:
     if results.books is not None:
         found += [*_booked(results.books), *_mixed(results)]
     start, settled, end = map(results.checkpoint, (START, SETTLED, END))
-    steady = results.checkpoint(STEADY)
-    return [*found, *_given_back(results, start, settled, end), _memory(steady, settled)]
+    return [*found, *_given_back(results, start, settled, end), _memory(results.checkpoints)]
 
 
 def _counted(results: Results) -> Iterator[Verdict]:
@@ -173,40 +171,29 @@ def _in_use(start: Checkpoint | None, end: Checkpoint | None) -> Verdict:
     return Verdict(claim, shown, blocks <= BLOCKS and heap_bytes <= HEAP_BYTES)
 
 
-def _memory(steady: Checkpoint | None, settled: Checkpoint | None) -> Verdict:
+def _memory(looks: Sequence[Checkpoint]) -> Verdict:
     claim = (
-        f"memory grows by at most {GROWTH_BYTES // _MIB} MiB from {STEADY} of the run to its end, "
-        "what is remembered for feedback not counted"
+        f"memory in the run's last quarter is at most {GROWTH_BYTES // _MIB} MiB above that of its "
+        "second quarter, medians, what is remembered for feedback not counted"
     )
-    if steady is None or settled is None:
+    early = [look for look in looks if 25 < _percent(look) <= 50]
+    late = [look for look in looks if _percent(look) > 75]
+    if not early or not late:
         return Verdict(claim, "", None)
-    remembered = settled.remembered_bytes - steady.remembered_bytes
-    grown = settled.process.rss_bytes - steady.process.rss_bytes
-    shown = (
-        f"{steady.process.rss_bytes / _MIB:.1f} to {settled.process.rss_bytes / _MIB:.1f} MiB, of "
-        f"which {remembered / _MIB:.1f} are remembered: {(grown - remembered) / _MIB:+.1f} MiB"
-    )
-    if settled.requests - steady.requests < LONG_ENOUGH:
+    before, after = _resident_bytes(early), _resident_bytes(late)
+    shown = f"{before / _MIB:.1f} to {after / _MIB:.1f} MiB: {(after - before) / _MIB:+.1f} MiB"
+    if late[0].requests - early[-1].requests < LONG_ENOUGH:
         return Verdict(claim, f"{shown}, of a run that is too short to tell", None)
-    return Verdict(claim, shown, grown - remembered <= GROWTH_BYTES)
+    return Verdict(claim, shown, after - before <= GROWTH_BYTES)
 
 
-def slope_bytes(checkpoints: Sequence[Checkpoint]) -> float | None:
-    """By how much memory grows in 100,000 requests, from STEADY on and while asking.
+def _resident_bytes(looks: Sequence[Checkpoint]) -> float:
+    return statistics.median(look.process.rss_bytes - look.remembered_bytes for look in looks)
 
-    The line of least squares; what is remembered for feedback is left out.
-    """
-    names = [each.name for each in checkpoints]
-    if STEADY not in names:
-        return None
-    steady = [c for c in checkpoints[names.index(STEADY) :] if c.name.endswith("%")]
-    if len(steady) < 2:
-        return None
-    asked = [float(c.requests) for c in steady]
-    sizes = [float(c.process.rss_bytes - c.remembered_bytes) for c in steady]
-    mean_asked, mean_size = sum(asked) / len(asked), sum(sizes) / len(sizes)
-    over = sum((a - mean_asked) * (s - mean_size) for a, s in zip(asked, sizes, strict=True))
-    return 100_000 * over / sum((a - mean_asked) ** 2 for a in asked)
+
+def _percent(look: Checkpoint) -> int:
+    """How far the run has come; 0 where the checkpoint is not one in its midst."""
+    return int(look.name.removesuffix(" %")) if look.name.endswith(" %") else 0
 
 
 def _never(
