@@ -1,7 +1,6 @@
 """What the admin routes share: the parts they use, and how they read and change the registry."""
 
 import asyncio
-import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +8,6 @@ from typing import Annotated, ParamSpec, TypeVar
 
 from fastapi import Depends, Path, Request
 
-from adapters_registry.errors import RegistryError
 from adapters_registry.types import Adapter, Version, is_name
 from gateway.auth import Caller, missing_tenant, tenant_manager
 from gateway.errors import BadRequest, NotFound
@@ -20,7 +18,6 @@ from gateway.threads import finish_in_thread
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_log = logging.getLogger(__name__)
 MAX_NUMBER = 2**31 - 1
 _ETAG = re.compile(r'(?P<quote>"?)(?P<revision>[0-9]{1,9})(?P=quote)')
 
@@ -70,16 +67,9 @@ async def adapter_manager(
 async def change(parts: Parts, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """One write to the registry, in every worker's snapshot before the answer goes out."""
     result = await finish_in_thread(call, *args, **kwargs)
-    await asyncio.gather(_refresh(parts), parts.siblings.refresh())
+    # The write is committed, so the answer must say so, also where the database is away by now.
+    await asyncio.gather(parts.snapshots.catch_up(), parts.siblings.refresh())
     return result
-
-
-async def _refresh(parts: Parts) -> None:
-    try:
-        await parts.snapshots.refresh()
-    except RegistryError:
-        # The write is committed, so the answer must say so; the poll brings the snapshot.
-        _log.warning("the registry went away after a write; the snapshot follows later")
 
 
 async def require_tenant(parts: Parts, name: str) -> None:

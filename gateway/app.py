@@ -128,6 +128,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         timeouts=settings.timeouts,
     )
     async with operations, parts.quality:
+        # From here on siblings tell of their changes; those of this worker's start are read now.
+        await parts.snapshots.catch_up()
         tasks = [
             _supervised(parts.snapshots.poll(), "registry poll"),
             _supervised(parts.engine.watch(lambda: parts.snapshots.current), "engine watch"),

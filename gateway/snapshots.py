@@ -38,6 +38,13 @@ class Snapshots:
             for listener in self._listeners:
                 listener()
 
+    async def catch_up(self) -> None:
+        """As `refresh`, but where the database is away the news is left to the poll."""
+        try:
+            await self.refresh()
+        except RegistryError as error:
+            _log.warning("the registry's news follows later: %s", error)
+
     async def poll(self) -> None:
         """Refreshes for ever, whenever the registry's revision has moved."""
         away = False
