@@ -24,8 +24,8 @@ _STINT_S = 0.001
 """About how long the judge works in one go."""
 _HOP_S = 0.0005
 """What a go costs at least: the way to its thread and back."""
-_REST = 19
-"""How many times as long as it worked the judge rests: 5 % of one core at most."""
+_REST = 49
+"""How many times as long as it worked the judge rests: 2 % of one core at most."""
 
 
 class QualityMetrics(Protocol):

@@ -31,20 +31,20 @@ class EventTooLarge(Exception):
 class _Mark:
     """What a line of an event begins with; the text of an answer cannot begin a line."""
 
-    __slots__ = ("_text", "_within")
+    __slots__ = ("_within", "text")
 
     def __init__(self, text: bytes) -> None:
-        self._text = text
+        self.text = text
         self._within = b"\n" + text
 
     def is_in(self, block: bytes) -> bool:
-        return self._within in block or block.startswith(self._text)
+        return self._within in block or block.startswith(self.text)
 
     def find(self, block: bytes) -> int:
-        return 0 if block.startswith(self._text) else block.find(self._within) + 1
+        return 0 if block.startswith(self.text) else block.find(self._within) + 1
 
     def count(self, block: bytes) -> int:
-        return block.startswith(self._text) + block.count(self._within)
+        return block.startswith(self.text) + block.count(self._within)
 
 
 _TOKEN_MARK = {
@@ -117,6 +117,15 @@ class EventStream:
         return self._follow(data[:end])
 
     def _follow(self, block: bytes) -> bytes:
+        if (
+            # One event of one line, which is what a token is on OpenAI's older routes.
+            block.find(b"\n") == len(block) - len(_END)
+            and block.startswith(self._token_mark.text)
+            and not block.startswith(self._error_mark.text)
+            and block.rfind(_USAGE) < 0  # `in` takes five times as long here.
+        ):
+            self.token_events += 1
+            return block
         if self._error_mark.is_in(block):
             self.failed = True
             block = block[: self._error_mark.find(block)]
