@@ -55,8 +55,12 @@ def check(route: Route, body: Mapping[str, Any], limits: Limits) -> None:
             rule.check(field, value, limits)
         elif value != rule.default:
             raise BadRequest(f"`{field}` is not taken: {rule.why}.", param=field)
-    if route in _IN_BATCHES:
+    if route is Route.COMPLETIONS:
         bounds.completions_batch(body, limits)
+        if body.get("echo") and body.get("logprobs") is not None:
+            raise BadRequest(
+                f"`echo` is not taken with `logprobs`: {_PROMPT_LOGPROBS}.", param="echo"
+            )
 
 
 def own_fields(route: Route) -> frozenset[str]:
@@ -87,6 +91,8 @@ _CONSTRAINT = Bounded(bounds.constraint)
 _TOOLS = Bounded(bounds.tools)
 _CONVERSATION = Bounded(conversation)
 
+# vLLM 0.32 with adapters on mixes up rows where two sequences of a batch want them, and dies of it.
+_PROMPT_LOGPROBS = "log-probabilities of the prompt can end the engine for everyone"
 _STATELESS = "responses are stateless here; send the whole conversation as `input`"
 _TRANSFER = "it moves caches between engines, which is not the caller's to do"
 _MEDIA = "how media are read is set by the server"
@@ -129,7 +135,7 @@ _COMPLETING: Rules = {
     **_OPENAI,
     **_all(
         Passed(),
-        *("echo", "length_penalty", "use_beam_search", "add_special_tokens"),
+        *("length_penalty", "use_beam_search", "add_special_tokens"),
         *("spaces_between_special_tokens", "stream_interval", "thinking_token_budget"),
         *("truncate_prompt_tokens", "truncation_side"),
         *("return_token_ids", "return_token_offsets", "return_tokens_as_token_ids"),
@@ -137,7 +143,7 @@ _COMPLETING: Rules = {
     # With `use_beam_search`, `n` is the beam's width.
     **_all(Bounded(bounds.integer(lambda limits: limits.n, low=1)), "n", "best_of"),
     **_all(_MAX_TOKENS, "max_tokens", "min_tokens"),
-    "prompt_logprobs": _LOGPROBS,
+    "prompt_logprobs": Refused(_PROMPT_LOGPROBS),
     **_all(_TOKEN_IDS, "logprob_token_ids", "allowed_token_ids"),
     "bad_words": _WORDS,
     "response_format": _CONSTRAINT,
@@ -148,6 +154,7 @@ _COMPLETING: Rules = {
 
 _CHAT: Rules = {
     **_COMPLETING,
+    "echo": Refused(_PROMPT_LOGPROBS, default=False),  # vLLM takes it for a wish for them.
     **_all(
         Passed(),
         *("logprobs", "tool_choice", "parallel_tool_calls", "reasoning_effort"),
@@ -163,7 +170,7 @@ _CHAT: Rules = {
 
 _COMPLETIONS: Rules = {
     **_COMPLETING,
-    "suffix": Passed(),
+    **_all(Passed(), "suffix", "echo"),
     "prompt": Bounded(bounds.prompts),
     "logprobs": _LOGPROBS,
     "prompt_embeds": Refused("tensors are not taken; send text or token ids as `prompt`"),
@@ -216,7 +223,6 @@ _RULES: Mapping[Route, Rules] = {
 # OpenAI's clients leave `store` at its default, true; nothing is stored here.
 _FIXED: Mapping[Route, Mapping[str, Any]] = {Route.RESPONSES: {"store": False}}
 _NOTHING: Mapping[str, Any] = {}
-_IN_BATCHES = frozenset({Route.COMPLETIONS})
 _CHECKED: Mapping[Route, Mapping[str, Bounded | Refused]] = {
     route: {field: rule for field, rule in table.items() if isinstance(rule, Bounded | Refused)}
     for route, table in _RULES.items()
