@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from adapters_registry.child import CHILD_FLAG, run_child, serve_parent
 from adapters_registry.errors import ModelError
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedConfig
 
-_FORMAT = 1
-_FILES = ("config.json", "tokenizer_config.json", "chat_template.jinja")
-_HUB_SNAPSHOT = re.compile(r"models--([^/]+?)--([^/]+)/snapshots/[^/]+$")
+_FORMAT = 2
+_TOKENIZER_FILE = "tokenizer.json"
+_FILES = ("config.json", "tokenizer_config.json", "chat_template.jinja", _TOKENIZER_FILE)
+_HUB_SNAPSHOT = re.compile(r"models--([^/]+?)--([^/]+)/snapshots/([^/]+)$")
 
 
 class ModuleSpec(BaseModel):
@@ -49,6 +50,20 @@ class BaseModelSpec(BaseModel):
     """By full path, as in `model.layers.0.self_attn.q_proj`."""
     max_model_len: int | None
     chat_template: str | None
+    revision: str | None = None
+    """The Hub's commit, where that is known."""
+    quantization: str | None = None
+    """The method, as the configuration names it."""
+    rope_scaling: dict[str, JsonValue] | None = None
+    tokenizer_sha256: str | None = None
+    """Of tokenizer.json."""
+
+    @property
+    def chat_template_sha256(self) -> str | None:
+        """Of the default template's text."""
+        if self.chat_template is None:
+            return None
+        return hashlib.sha256(self.chat_template.encode()).hexdigest()
 
 
 def describe(model_dir: Path) -> BaseModelSpec:
@@ -67,6 +82,10 @@ def describe(model_dir: Path) -> BaseModelSpec:
         modules=_modules(model),
         max_model_len=getattr(text_config, "max_position_embeddings", None),
         chat_template=_chat_template(model_dir),
+        revision=_revision(model_dir),
+        quantization=_quantization(_json_object(config_bytes)),
+        rope_scaling=_rope_scaling(_json_object(config_bytes)),
+        tokenizer_sha256=_tokenizer_sha256(model_dir),
     )
 
 
@@ -158,6 +177,35 @@ def _name(model_dir: Path, config_bytes: bytes) -> str:
     if isinstance(named, str) and named and not named.startswith(("/", ".", "~")):
         return named
     return model_dir.resolve().name
+
+
+def _revision(model_dir: Path) -> str | None:
+    hub = _HUB_SNAPSHOT.search(str(model_dir.resolve()))
+    return hub[3] if hub else None
+
+
+def _quantization(config: dict[str, Any]) -> str | None:
+    found = config.get("quantization_config")
+    method = found.get("quant_method") if isinstance(found, dict) else None
+    return method if isinstance(method, str) else None
+
+
+def _rope_scaling(config: dict[str, Any]) -> dict[str, JsonValue] | None:
+    """Older configurations name it `rope_scaling`, newer ones keep it in `rope_parameters`."""
+    found = config.get("rope_scaling") or config.get("rope_parameters")
+    if not isinstance(found, dict):
+        return None
+    scaling = {name: value for name, value in found.items() if name != "rope_theta"}
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    return None if kind == "default" else scaling
+
+
+def _tokenizer_sha256(model_dir: Path) -> str | None:
+    try:
+        content = (model_dir / _TOKENIZER_FILE).read_bytes()
+    except FileNotFoundError:
+        return None
+    return hashlib.sha256(content).hexdigest()
 
 
 def _chat_template(model_dir: Path) -> str | None:

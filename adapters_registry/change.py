@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from adapters_registry.errors import UnknownAdapter, UnknownTenant
-from adapters_registry.tables import adapters, audit, history, tenants, versions
+from adapters_registry.tables import adapters, audit, history, registry_meta, tenants, versions
 from adapters_registry.types import VersionState
 
 
@@ -19,8 +19,8 @@ class Change:
     actor: str
     at: datetime
 
-    def audit(self, action: str, tenant: str, target: str, **detail: object) -> None:
-        """Writes the audit row."""
+    def audit(self, action: str, tenant: str | None, target: str, **detail: object) -> None:
+        """Writes the audit row, and has snapshots read all tenants of that name again."""
         self.connection.execute(
             insert(audit).values(
                 at=self.at,
@@ -30,6 +30,10 @@ class Change:
                 target=target,
                 detail=detail,
             )
+        )
+        now = select(registry_meta.c.revision).scalar_subquery()
+        self.connection.execute(
+            update(tenants).where(tenants.c.name == tenant).values(revision=now)
         )
 
     def moved(
@@ -42,6 +46,23 @@ class Change:
         forced: bool,
     ) -> None:
         """Writes the history row and the adapter's next revision."""
+        self.noted(adapter, action, before, after, reason, forced)
+        self.connection.execute(
+            update(adapters)
+            .where(adapters.c.id == adapter.id)
+            .values(revision=adapters.c.revision + 1)
+        )
+
+    def noted(
+        self,
+        adapter: Row[Any],
+        action: str,
+        before: int | None,
+        after: int | None,
+        reason: str | None,
+        forced: bool,
+    ) -> None:
+        """Writes the history row alone."""
         self.connection.execute(
             insert(history).values(
                 adapter_id=adapter.id,
@@ -53,11 +74,6 @@ class Change:
                 reason=reason,
                 forced=forced,
             )
-        )
-        self.connection.execute(
-            update(adapters)
-            .where(adapters.c.id == adapter.id)
-            .values(revision=adapters.c.revision + 1)
         )
 
     def go_live(
@@ -73,6 +89,20 @@ class Change:
             update(adapters).where(adapters.c.id == adapter.id).values(live=version)
         )
         self.moved(adapter, action, adapter.live, version, reason, forced)
+
+    def catch_up(self, tenant_id: int, name: str) -> None:
+        """Takes the numbers of a restored tenant's adapters past those given under its name since.
+
+        Their revisions too: a reader of either tenant's must find that something happened.
+        """
+        own = select(adapters.c.id, adapters.c.name).where(adapters.c.tenant_id == tenant_id)
+        for adapter in self.connection.execute(own).all():
+            number, revision = furthest(self.connection, name, adapter.name)
+            self.connection.execute(
+                update(adapters)
+                .where(adapters.c.id == adapter.id)
+                .values(next_number=number, revision=revision + 1)
+            )
 
 
 def find_living(connection: Connection, name: str) -> Row[Any] | None:
@@ -104,20 +134,23 @@ def find_or_make_adapter(connection: Connection, tenant: Row[Any], name: str) ->
         return find_adapter(connection, tenant, name)
     except UnknownAdapter:
         pass
-    earlier = connection.execute(
+    number, revision = furthest(connection, tenant.name, name)
+    connection.execute(
+        insert(adapters).values(
+            tenant_id=tenant.id, name=name, revision=revision, next_number=number
+        )
+    )
+    return find_adapter(connection, tenant, name)
+
+
+def furthest(connection: Connection, tenant: str, name: str) -> tuple[int, int]:
+    """The next number and the highest revision of all adapters that ever had these names."""
+    found = connection.execute(
         select(
             func.max(adapters.c.next_number).label("number"),
             func.max(adapters.c.revision).label("revision"),
         )
         .join(tenants, adapters.c.tenant_id == tenants.c.id)
-        .where(tenants.c.name == tenant.name, adapters.c.name == name)
+        .where(tenants.c.name == tenant, adapters.c.name == name)
     ).one()
-    connection.execute(
-        insert(adapters).values(
-            tenant_id=tenant.id,
-            name=name,
-            revision=earlier.revision or 0,
-            next_number=earlier.number or 1,
-        )
-    )
-    return find_adapter(connection, tenant, name)
+    return found.number or 1, found.revision or 0

@@ -1,5 +1,7 @@
 """What callers may name and write: names, reasons, serving profiles."""
 
+from datetime import UTC, datetime
+
 from adapters_registry.errors import InvalidName, InvalidProfile
 from adapters_registry.types import NAME_PATTERN, Scope, ServingProfile, is_name
 
@@ -35,6 +37,22 @@ def check_reason(reason: str | None) -> None:
         raise InvalidName(
             f"reason: must be at most {_REASON_CHARS} printable characters", field="reason"
         )
+
+
+def checked_expiry(expires_at: datetime | None, now: datetime) -> datetime | None:
+    """The end in UTC. Raises InvalidName for one without a zone, past, or on no calendar."""
+    if expires_at is None:
+        return None
+    try:
+        end = expires_at.astimezone(UTC) if expires_at.tzinfo is not None else now
+    except OverflowError:
+        end = now
+    if end <= now:
+        raise InvalidName(
+            "expires_at: must be a time to come, with its zone, as in 2031-01-31T12:00:00Z",
+            field="expires_at",
+        )
+    return end
 
 
 def check_profile(profile: ServingProfile) -> None:

@@ -5,12 +5,16 @@ RegistryError
 +-- InvalidAdapter       +-- UnknownKey         +-- IllegalMove
 +-- InvalidProfile       +-- UnknownAdapter     +-- StaleRevision
 +-- StorageError         +-- UnknownVersion     +-- DatabaseUnavailable
++-- InvalidArchive                                  +-- OutcomeUnknown
++-- InvalidSource        +-- SourceUnavailable
 ModelError
+
+Of StorageError there are kinds: ArtifactDamaged here, and those of a bucket (`bucket.py`).
 """
 
 
 class RegistryError(Exception):
-    """A call that changed nothing.
+    """A call that changed nothing (but for OutcomeUnknown).
 
     message: for the caller; names what is wrong and the fix, holds no key and no path.
     field: the argument, config field or tensor at fault.
@@ -32,6 +36,10 @@ class InvalidAdapter(RegistryError):
 
 class InvalidProfile(RegistryError):
     """A serving profile or a policy with a field that cannot be used."""
+
+
+class InvalidArchive(RegistryError):
+    """A tenant's archive or a backup that is torn, damaged, or not what it should be."""
 
 
 class UnknownTenant(RegistryError):
@@ -66,8 +74,24 @@ class StorageError(RegistryError):
     """Files or the database could not be written or read: disk full, damaged, not allowed."""
 
 
+class ArtifactDamaged(StorageError):
+    """A version's files are missing, or not what they were."""
+
+
+class InvalidSource(RegistryError):
+    """A place to fetch an adapter from that cannot be read, or holds none."""
+
+
+class SourceUnavailable(RegistryError):
+    """A place to fetch an adapter from that does not answer now."""
+
+
 class DatabaseUnavailable(RegistryError):
     """The database does not answer; nothing was changed."""
+
+
+class OutcomeUnknown(DatabaseUnavailable):
+    """The database went away while it committed: the change was made whole, or not at all."""
 
 
 class ModelError(Exception):

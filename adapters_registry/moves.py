@@ -1,9 +1,10 @@
 """Which moves of an adapter's live pointer are allowed. Pure: what to do, not the doing."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from adapters_registry.errors import IllegalMove, StaleRevision, UnknownVersion
-from adapters_registry.types import HistoryEntry, VersionState
+from adapters_registry.types import HistoryEntry, ProofState, Verdict, VersionState
 
 PROMOTE = "promote"
 ROLLBACK = "rollback"
@@ -27,11 +28,50 @@ def check_exists(states: States, version: int) -> None:
         raise UnknownVersion(f"version {version} does not exist", field="version")
 
 
-def check_promote(states: States, version: int) -> None:
-    """Any version that is not deleted may go live, unless it is."""
-    check_exists(states, version)
-    if states[version] is VersionState.LIVE:
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What decides on a version's promotion."""
+
+    state: VersionState
+    verdict: Verdict | None
+    proof: ProofState
+
+
+def check_promote(
+    standings: Mapping[int, Standing], version: int, *, force: bool, require_pass: bool
+) -> None:
+    """Raises IllegalMove for a version that is live, rejected or inert, or was not passed.
+
+    The last may be forced, unless the tenant's policy requires a pass.
+    """
+    check_exists({number: each.state for number, each in standings.items()}, version)
+    standing = standings[version]
+    if standing.state is VersionState.LIVE:
         raise IllegalMove(f"version {version} is live already", field="version")
+    if standing.verdict is Verdict.REJECTED:
+        raise IllegalMove(
+            f"version {version} was rejected by its evaluation: evaluate it anew, or push a better"
+            " one",
+            field="version",
+        )
+    if standing.proof is ProofState.INERT:
+        raise IllegalMove(
+            f"version {version} is inert: it answers as the base model does, so there is nothing"
+            " to promote",
+            field="version",
+        )
+    if standing.verdict is Verdict.PASSED:
+        return
+    if require_pass:
+        raise IllegalMove(
+            f"version {version} has no passed evaluation, which this tenant's policy requires",
+            field="version",
+        )
+    if not force:
+        raise IllegalMove(
+            f"version {version} has no passed evaluation: evaluate it, or promote it with force",
+            field="force",
+        )
 
 
 def check_delete(states: States, version: int) -> None:
@@ -57,7 +97,7 @@ def rollback_target(states: States, moves: Sequence[HistoryEntry], to: int | Non
     check_exists(states, to)
     if to == live:
         raise IllegalMove(f"version {to} is live already", field="to")
-    if states[to] is VersionState.CANDIDATE:
+    if states[to] not in (VersionState.LIVE, VersionState.RETIRED):
         raise IllegalMove(
             f"version {to} was never live, so it is no way back: promote it instead", field="to"
         )

@@ -1,7 +1,8 @@
 """The registry's tables, for SQLite and PostgreSQL alike.
 
 A tenant that is deleted keeps its row: names of tenants are unique among the living only, and a
-tenant made anew under an old name is another row, to which nothing of the old one belongs.
+tenant made anew under an old name is another row, to which nothing of the old one belongs. Until
+`purge_at` its adapters keep theirs too, so that the deletion can be undone.
 """
 
 import json
@@ -85,6 +86,11 @@ tenants = Table(
     Column("policy", JsonText, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("deleted_at", UtcTime),
+    # Until then the deletion can be undone; its versions are deleted later.
+    Column("purge_at", UtcTime),
+    Column("purged_at", UtcTime),
+    # The registry's, after the last change of the tenant or of anything that belongs to it.
+    Column("revision", BigInteger, nullable=False, server_default=text("0"), index=True),
     Index(
         "uq_tenants_living_name",
         "name",
@@ -104,6 +110,8 @@ keys = Table(
     Column("scopes", JsonText, nullable=False),
     Column("secret_sha256", LargeBinary(32), nullable=False),
     Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime),
+    Column("last_used_at", UtcTime),
     Column("revoked_at", UtcTime),
 )
 
@@ -132,11 +140,22 @@ versions = Table(
     Column("warnings", JsonText, nullable=False),
     Column("profile", JsonText, nullable=False),
     Column("summary", JsonText, nullable=False),
+    Column("files", JsonText, nullable=False),
+    Column("lineage", JsonText, nullable=False),
+    Column("verdict", String(16)),
+    Column("evaluation", JsonText),
+    Column("proof_state", String(16), nullable=False),
+    Column("proof", JsonText),
     Column("created_at", UtcTime, nullable=False),
     Column("created_by", String(100), nullable=False),
     Column("deleted_at", UtcTime),
     CheckConstraint("number >= 1", name="number_from_one"),
-    CheckConstraint("state IN ('candidate', 'live', 'retired', 'deleted')", name="known_state"),
+    CheckConstraint(
+        "state IN ('candidate', 'passed', 'rejected', 'live', 'retired', 'deleted')",
+        name="known_state",
+    ),
+    CheckConstraint("verdict IN ('passed', 'rejected')", name="known_verdict"),
+    CheckConstraint("proof_state IN ('unproved', 'proved', 'inert')", name="known_proof_state"),
     Index(
         "uq_versions_one_live",
         "adapter_id",

@@ -18,6 +18,8 @@ _EXPONENTS: dict[str, tuple[npt.DTypeLike, int]] = {
     "BF16": ("<u2", 0x7F80),
     "F32": ("<u4", 0x7F80_0000),
 }
+_MAGNITUDES = {"F16": 0x7FFF, "BF16": 0x7FFF, "F32": 0x7FFF_FFFF}
+"""All bits but the sign's. Read as integers, they are in the order of the numbers' sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +45,21 @@ def scan(descriptor: int, tensor: TensorEntry) -> Scan:
         any_nonzero = any_nonzero or bool((bits << 1).any())
         position += len(chunk)
     return Scan(all_finite, any_nonzero)
+
+
+def largest(descriptor: int, tensor: TensorEntry) -> float:
+    """The greatest absolute value in a tensor that was found finite."""
+    word, _ = _EXPONENTS[tensor.dtype]
+    greatest = 0
+    for position in range(tensor.start, tensor.end, _CHUNK_BYTES):
+        chunk = os.pread(descriptor, min(_CHUNK_BYTES, tensor.end - position), position)
+        bits = np.frombuffer(chunk, dtype=word) & _MAGNITUDES[tensor.dtype]
+        greatest = max(greatest, int(bits.max(initial=0)))
+    return _value(greatest, tensor.dtype)
+
+
+def _value(bits: int, dtype: str) -> float:
+    if dtype == "F16":
+        return float(np.uint16(bits).view(np.float16))
+    # bfloat16 is the upper half of a float32.
+    return float(np.uint32(bits << 16 if dtype == "BF16" else bits).view(np.float32))

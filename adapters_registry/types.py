@@ -1,13 +1,15 @@
 """The registry's nouns: frozen values that the gateway holds in memory and never changes."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, JsonValue
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9-]{0,62}"
 _NAME = re.compile(NAME_PATTERN)
@@ -16,6 +18,16 @@ _NAME = re.compile(NAME_PATTERN)
 def is_name(text: str) -> bool:
     """Whether `text` can name a tenant or an adapter."""
     return _NAME.fullmatch(text) is not None
+
+
+def _plain(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Raises ValueError for NaN and infinity, which JSON has no words for."""
+    json.dumps(value, allow_nan=False)
+    return value
+
+
+JsonObject = Annotated[dict[str, JsonValue], AfterValidator(_plain)]
+"""What a maker may say in fields of its own, fit to be stored and sent on."""
 
 
 class Scope(StrEnum):
@@ -32,9 +44,26 @@ class VersionState(StrEnum):
     """Where a version stands in its life."""
 
     CANDIDATE = "candidate"
+    PASSED = "passed"
+    REJECTED = "rejected"
     LIVE = "live"
     RETIRED = "retired"
     DELETED = "deleted"
+
+
+class Verdict(StrEnum):
+    """What an evaluation against the base, and the version then live, came to."""
+
+    PASSED = "passed"
+    REJECTED = "rejected"
+
+
+class ProofState(StrEnum):
+    """Whether an engine was seen to answer otherwise with the version than without it."""
+
+    UNPROVED = "unproved"
+    PROVED = "proved"
+    INERT = "inert"
 
 
 class SamplingDefaults(BaseModel):
@@ -69,6 +98,64 @@ class TenantPolicy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     allow_base: bool = True
+    require_pass: bool = False
+    """Whether a version without a passed evaluation can never go live, not even by force."""
+
+
+class BaseIdentity(BaseModel):
+    """Which base model an adapter was trained on, as far as its maker says."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str | None = Field(None, max_length=512)
+    revision: str | None = Field(None, max_length=128)
+    config_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    quantization: str | None = Field(None, max_length=128)
+    rope_scaling: JsonObject | None = None
+
+
+class Lineage(BaseModel):
+    """Where a version comes from. All of it is its maker's word; None where nothing was said."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base: BaseIdentity = BaseIdentity()
+    tokenizer_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    chat_template_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    dataset: str | None = Field(
+        None, max_length=512, description="The data set's version, as its digest."
+    )
+    recipe: JsonObject | None = Field(None, description="The training recipe as it ran.")
+    parent: int | None = Field(
+        None, ge=1, le=2**31 - 1, description="The version of this adapter it was trained from."
+    )
+
+
+class Evaluation(BaseModel):
+    """A verdict on a version, with what it rests on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    verdict: Verdict
+    report: JsonObject = Field(default_factory=dict, description="Scores and gates.")
+
+
+class Proof(BaseModel):
+    """How far a version's log-probabilities lie from the base's, against the base's own noise."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    state: ProofState
+    difference: FiniteFloat
+    """Mean absolute difference from the base over the prompts' likeliest next tokens, in nats."""
+    noise: FiniteFloat
+    """The same of the base with itself."""
+    tokens: int
+    """How many were compared."""
+    base: str
+    """The engine's name of the base model."""
+    reason: str | None = None
+    """Of a version that is inert, why it likely is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +168,8 @@ class Key:
     scopes: frozenset[Scope]
     secret_sha256: bytes
     created_at: datetime
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +189,9 @@ class Version:
     path: Path
     """Absolute, content-addressed folder with adapter_config.json and adapter_model.safetensors."""
     created_at: datetime
+    verdict: Verdict | None = None
+    """Of its latest evaluation."""
+    proof: ProofState = ProofState.UNPROVED
     label: str = field(init=False)
     """The name shown to people: `tenant/adapter@N`."""
     engine_name: str = field(init=False)
@@ -113,13 +205,38 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
+class VersionRecord:
+    """All that is kept of a version."""
+
+    version: Version
+    created_by: str
+    """`admin` or `key:<id>`."""
+    summary: Mapping[str, object]
+    """What was found in the files: alpha, dtypes, adapted modules."""
+    files: Mapping[str, str]
+    """Each file's SHA-256, by name."""
+    lineage: Lineage
+    evaluation: Evaluation | None
+    proof: Proof | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedTenant:
+    """A tenant whose deletion can still be undone."""
+
+    name: str
+    deleted_at: datetime
+    purge_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Adapter:
     """An adapter: its versions and the pointer to the live one."""
 
     tenant: str
     name: str
     revision: int
-    """Counts the changes of this adapter; the ETag of optimistic concurrency."""
+    """Counts the changes of this adapter but proofs; the ETag of optimistic concurrency."""
     live: int | None
     versions: Mapping[int, Version]
     """Without the deleted ones."""

@@ -34,6 +34,9 @@ def _tenants_and_keys() -> None:
         sa.Column("policy", sa.Text(), nullable=False),
         sa.Column("created_at", _time, nullable=False),
         sa.Column("deleted_at", _time),
+        sa.Column("purge_at", _time),
+        sa.Column("purged_at", _time),
+        sa.Column("revision", sa.BigInteger(), nullable=False, server_default=sa.text("0")),
         sa.PrimaryKeyConstraint("id", name="pk_tenants"),
         sqlite_autoincrement=True,
     )
@@ -45,6 +48,7 @@ def _tenants_and_keys() -> None:
         sqlite_where=sa.text("deleted_at IS NULL"),
         postgresql_where=sa.text("deleted_at IS NULL"),
     )
+    op.create_index("ix_tenants_revision", "tenants", ["revision"])
     op.create_table(
         "keys",
         sa.Column("id", sa.String(16), nullable=False),
@@ -53,6 +57,8 @@ def _tenants_and_keys() -> None:
         sa.Column("scopes", sa.Text(), nullable=False),
         sa.Column("secret_sha256", sa.LargeBinary(32), nullable=False),
         sa.Column("created_at", _time, nullable=False),
+        sa.Column("expires_at", _time),
+        sa.Column("last_used_at", _time),
         sa.Column("revoked_at", _time),
         sa.PrimaryKeyConstraint("id", name="pk_keys"),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name="fk_keys_tenant_id"),
@@ -85,13 +91,26 @@ def _adapters_and_versions() -> None:
         sa.Column("warnings", sa.Text(), nullable=False),
         sa.Column("profile", sa.Text(), nullable=False),
         sa.Column("summary", sa.Text(), nullable=False),
+        sa.Column("files", sa.Text(), nullable=False),
+        sa.Column("lineage", sa.Text(), nullable=False),
+        sa.Column("verdict", sa.String(16)),
+        sa.Column("evaluation", sa.Text()),
+        sa.Column("proof_state", sa.String(16), nullable=False),
+        sa.Column("proof", sa.Text()),
         sa.Column("created_at", _time, nullable=False),
         sa.Column("created_by", sa.String(100), nullable=False),
         sa.Column("deleted_at", _time),
         sa.CheckConstraint("number >= 1", name=op.f("ck_versions_number_from_one")),
         sa.CheckConstraint(
-            "state IN ('candidate', 'live', 'retired', 'deleted')",
+            "state IN ('candidate', 'passed', 'rejected', 'live', 'retired', 'deleted')",
             name=op.f("ck_versions_known_state"),
+        ),
+        sa.CheckConstraint(
+            "verdict IN ('passed', 'rejected')", name=op.f("ck_versions_known_verdict")
+        ),
+        sa.CheckConstraint(
+            "proof_state IN ('unproved', 'proved', 'inert')",
+            name=op.f("ck_versions_known_proof_state"),
         ),
         sa.PrimaryKeyConstraint("adapter_id", "number", name="pk_versions"),
         sa.ForeignKeyConstraint(["adapter_id"], ["adapters.id"], name="fk_versions_adapter_id"),
