@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
 
-from gateway import admin_adapters, admin_files, admin_tenants
+from gateway import admin_adapters, admin_files, admin_housekeeping, admin_tenants, admin_transfer
 from gateway.admin_parts import MAX_NUMBER, AdapterRef, parts_of, read_version
 from gateway.admin_views import audit_view
 from gateway.auth import Caller, admin_caller
@@ -18,6 +18,8 @@ router = APIRouter(prefix="/admin/v1", tags=["admin"])
 router.include_router(admin_tenants.router)
 router.include_router(admin_adapters.router)
 router.include_router(admin_files.router)
+router.include_router(admin_housekeeping.router)
+router.include_router(admin_transfer.router)
 
 
 @router.post("/refresh")

@@ -20,6 +20,7 @@ from gateway.admin_parts import (
     read_version,
 )
 from gateway.errors import NotFound
+from gateway.threads import finish_in_thread
 
 router = APIRouter(prefix="/tenants/{t}/adapters/{a}/versions/{n}/files")
 
@@ -36,10 +37,11 @@ class WholeFile(FileResponse):
 
 @router.get("/{name}")
 async def get_file(request: Request, ref: Managed, n: VersionNumber, name: str) -> WholeFile:
-    version = read_version(parts_of(request), ref, n)
+    parts = parts_of(request)
+    version = read_version(parts, ref, n)
     if name not in FILES:
         raise NotFound(f"A version's files are {' and '.join(FILES)}.", param="name")
-    file = version.path / name
+    file = await finish_in_thread(parts.registry.artifacts.at_hand, version.digest) / name
     return WholeFile(
         file,
         # In this API an ETag names what an answer is a state of: here the content.

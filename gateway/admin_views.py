@@ -2,7 +2,16 @@
 
 from typing import Any
 
-from adapters_registry.types import Adapter, AuditEntry, HistoryEntry, Key, Tenant, Version
+from adapters_registry.types import (
+    Adapter,
+    AuditEntry,
+    DeletedTenant,
+    HistoryEntry,
+    Key,
+    Tenant,
+    Version,
+    VersionRecord,
+)
 
 
 def tenant_view(tenant: Tenant) -> dict[str, Any]:
@@ -21,6 +30,8 @@ def key_view(key: Key) -> dict[str, Any]:
         "name": key.name,
         "scopes": sorted(key.scopes),
         "created_at": key.created_at.isoformat(),
+        "expires_at": key.expires_at and key.expires_at.isoformat(),
+        "last_used_at": key.last_used_at and key.last_used_at.isoformat(),
     }
 
 
@@ -30,12 +41,36 @@ def version_view(version: Version) -> dict[str, Any]:
         "version": version.number,
         "digest": version.digest,
         "state": version.state.value,
+        "verdict": version.verdict,
+        "proof": version.proof.value,
         "rank": version.rank,
         "size_bytes": version.size_bytes,
         "warnings": list(version.warnings),
         # Only what the version states; null would read as a choice.
         "profile": version.profile.model_dump(mode="json", exclude_defaults=True),
         "created_at": version.created_at.isoformat(),
+    }
+
+
+def record_view(record: VersionRecord) -> dict[str, Any]:
+    """All that is kept of a version, without where it lies."""
+    evaluation, proof = record.evaluation, record.proof
+    return version_view(record.version) | {
+        "created_by": record.created_by,
+        "summary": dict(record.summary),
+        "files": dict(record.files),
+        "lineage": record.lineage.model_dump(mode="json", exclude_defaults=True),
+        "evaluation": evaluation and evaluation.model_dump(mode="json"),
+        "proof_figures": proof and proof.model_dump(mode="json", exclude={"state"}),
+    }
+
+
+def deleted_tenant_view(tenant: DeletedTenant) -> dict[str, Any]:
+    """A tenant that can still come back."""
+    return {
+        "name": tenant.name,
+        "deleted_at": tenant.deleted_at.isoformat(),
+        "purge_at": tenant.purge_at.isoformat(),
     }
 
 

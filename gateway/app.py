@@ -24,12 +24,15 @@ from gateway.config import Settings, SettingsError
 from gateway.engine import Engine
 from gateway.entry import Entry
 from gateway.feedback import Completions
+from gateway.housekeeping import keep_house
 from gateway.inference import Inference
+from gateway.key_use import KeyUse
 from gateway.launch import served_name
 from gateway.logs import RequestLog
 from gateway.metrics import BASE_ADAPTER, Metrics, Subject
 from gateway.metrics_server import MetricsServer
 from gateway.parts import Parts
+from gateway.prover import Prover
 from gateway.quality import Quality
 from gateway.siblings import Siblings
 from gateway.snapshots import Snapshots
@@ -37,6 +40,8 @@ from gateway.workers import settings_of, sibling_urls
 
 _log = logging.getLogger(__name__)
 _PRUNE_EVERY_S = 5.0
+_FIRST_LOOK_S = 10.0
+"""How long the engine's first answer is waited for before the gateway listens."""
 
 
 def create_app(config: Settings, worker: int = 0, request_log: RequestLog | None = None) -> FastAPI:
@@ -80,7 +85,12 @@ def build(config: Settings, worker: int = 0) -> Parts:
     admin_key_sha256 = hashlib.sha256(admin_key.encode()).digest()
     siblings = Siblings(sibling_urls(config, worker), admin_key)
     config = settings_of(config, worker)
-    registry = Registry.open(config.sqlalchemy_url, config.artifacts_dir)
+    registry = Registry.open(
+        config.sqlalchemy_url,
+        config.artifacts_dir,
+        artifacts_url=config.artifacts_url,
+        s3_endpoint=config.s3_endpoint,
+    )
     snapshots = Snapshots(registry, config.registry_poll_s)
     _check_base_name(base_name, snapshots.current)
     metrics = Metrics()
@@ -106,7 +116,11 @@ def build(config: Settings, worker: int = 0) -> Parts:
         registry=registry,
         snapshots=snapshots,
         siblings=siblings,
+        key_use=KeyUse(registry.note_key_use),
         engine=engine,
+        prover=Prover(
+            engine, registry, snapshots, metrics, base_name, logprobs=config.limits.logprobs
+        ),
         metrics=metrics,
         quality=quality,
         completions=completions,
@@ -131,11 +145,19 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         # From here on siblings tell of their changes; those of this worker's start are read now.
         await parts.snapshots.catch_up()
         tasks = [
+            _supervised(parts.snapshots.follow(), "registry news"),
             _supervised(parts.snapshots.poll(), "registry poll"),
             _supervised(parts.engine.watch(lambda: parts.snapshots.current), "engine watch"),
             _supervised(_keep_series_of_the_living(parts), "series of the gone"),
+            _supervised(parts.prover.run(), "proofs of versions"),
+            _supervised(parts.key_use.keep_writing(), "last use of keys"),
+            _supervised(keep_house(parts), "housekeeping"),
         ]
         try:
+            # Beside a worker that serves, one that does not know its engine yet would answer 503.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FIRST_LOOK_S):
+                    await parts.engine.looked.wait()
             yield
         finally:
             for task in tasks:

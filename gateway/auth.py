@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Protocol
@@ -12,6 +13,7 @@ from fastapi import Depends, Request
 from adapters_registry.tenants import parse_key, secret_matches
 from adapters_registry.types import Key, Scope, Snapshot, is_name
 from gateway.errors import Forbidden, NotFound, Unauthorized
+from gateway.key_use import KeyUse
 
 _ADMIN_KEY_ID = "admin"
 _INFERENCE = Scope.INFERENCE
@@ -33,6 +35,8 @@ class AuthParts(Protocol):
     def snapshots(self) -> HoldsSnapshot: ...
     @property
     def admin_key_sha256(self) -> bytes: ...
+    @property
+    def key_use(self) -> KeyUse: ...
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -57,6 +61,7 @@ def authenticate(presented: str, admin_key_sha256: bytes, snapshot: Snapshot) ->
     if (
         secret_matches(key or _NO_KEY, secret)
         and key is not None
+        and (key.expires_at is None or datetime.now(UTC) < key.expires_at)
         and key.tenant in snapshot.tenants
     ):
         return Caller(key.tenant, key.id, key.scopes, False)
@@ -70,7 +75,9 @@ async def any_caller(request: Request) -> Caller:
     """Dependency: whoever holds a valid key."""
     parts: AuthParts = request.app.state.parts
     key = presented_key(request.scope["headers"])
-    return authenticate(key, parts.admin_key_sha256, parts.snapshots.current)
+    caller = authenticate(key, parts.admin_key_sha256, parts.snapshots.current)
+    parts.key_use.noted[caller.key_id] = time.perf_counter()
+    return caller
 
 
 async def inference_caller(caller: Annotated[Caller, Depends(any_caller)]) -> Caller:

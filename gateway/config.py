@@ -16,6 +16,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from adapters_registry.bucket import parse_place
+
 
 class Limits(BaseModel):
     """Bounds on what one request may ask for, since these fields are dear."""
@@ -37,6 +39,9 @@ class Limits(BaseModel):
     schema_bytes: int = Field(65_536, ge=0, description="Largest JSON schema or grammar.")
     regex_chars: int = Field(2048, ge=0, description="Longest regular expression.")
     upload_bytes: int = Field(2 * 2**30, ge=1024, description="Largest adapter upload.")
+    archive_bytes: int = Field(
+        64 * 2**30, ge=1024, description="Largest archive of a tenant to import."
+    )
 
 
 class Timeouts(BaseModel):
@@ -90,6 +95,14 @@ class Settings(BaseSettings):
     database_url: str | None = Field(
         None, description="SQLAlchemy URL; SQLite in the data dir when unset."
     )
+    artifacts_url: str | None = Field(
+        None,
+        description="Where adapter files lie, `s3://BUCKET/PREFIX`, with the credentials in the"
+        " usual `AWS_...` variables; in the data dir when unset.",
+    )
+    s3_endpoint: str | None = Field(
+        None, description="URL of the S3 server, of `s3://` sources too; AWS's own when unset."
+    )
     admin_key: SecretStr | None = Field(
         None, description="The admin key; made at first start and kept in the data dir when unset."
     )
@@ -124,6 +137,22 @@ class Settings(BaseSettings):
     registry_poll_s: float = Field(
         1.0, gt=0, description="How often the registry is asked for news."
     )
+    undo_s: float = Field(
+        7 * 24 * 3600,
+        ge=0,
+        le=10 * 365 * 24 * 3600,
+        description="How long a tenant's deletion can be undone, in seconds.",
+    )
+    gc_grace_s: float = Field(
+        3600,
+        ge=0,
+        le=10 * 365 * 24 * 3600,
+        description="How long adapter files stay that no version uses any more, in seconds; longer"
+        " than a call can last.",
+    )
+    gc_every_s: float = Field(
+        3600, gt=0, description="How often files that no version uses are looked for, in seconds."
+    )
     log_level: str = Field("info", description="debug, info, warning or error.")
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
@@ -141,6 +170,20 @@ class Settings(BaseSettings):
     def _words(cls, value: object) -> object:
         """From the environment a list is a string of words, quoted as a shell's."""
         return shlex.split(value) if isinstance(value, str) else value
+
+    @field_validator("artifacts_url")
+    @classmethod
+    def _bucket(cls, url: str | None) -> str | None:
+        if url is not None:
+            parse_place(url)
+        return url
+
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _http(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise ValueError("must be a URL with http:// or https://")
+        return url
 
     @field_validator("engine_url")
     @classmethod

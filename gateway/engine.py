@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
-from adapters_registry.errors import RegistryError
+from adapters_registry.errors import ArtifactDamaged, RegistryError
 from adapters_registry.types import Snapshot, Version
 from gateway.config import Timeouts
 from gateway.engine_admission import Admission, EngineRefused, admit
@@ -69,6 +69,8 @@ class Engine:
         self.state = EngineState.STARTING
         self.reason = "waiting for the engine's first answer"
         self.restarts = 0
+        self.looked = asyncio.Event()
+        """Whether the watch has tried it once, so that `state` says something."""
         self._base_name = base_name
         self._timeouts = timeouts
         self._metrics = metrics
@@ -125,6 +127,10 @@ class Engine:
     def in_flight(self, version: Version) -> int:
         """Calls that use the version now."""
         return self._residency.in_use(version.engine_name)
+
+    def digests(self) -> set[str]:
+        """The contents it holds or is to hold, by the digests' first digits."""
+        return {name.rpartition(":")[2] for name in (*self._residency.names(), *self._loads)}
 
     async def ensure_loaded(self, version: Version) -> None:
         """Returns when the engine holds the version: one load, however many wait.
@@ -183,6 +189,7 @@ class Engine:
             except Exception as error:
                 _log.exception("the watch on engine %s goes on after a fault", self.id)
                 self._mark_down(f"{type(error).__name__} in the gateway")
+            self.looked.set()
             await asyncio.sleep(_PROBE_EVERY_S)
 
     async def close(self) -> None:
@@ -284,11 +291,17 @@ class Engine:
     async def _check_files(self, version: Version) -> None:
         try:
             await asyncio.to_thread(self._verify, version)
-        except RegistryError as error:
+        except ArtifactDamaged as error:
             _log.error("%s was not loaded: %s", version.label, error)
             raise EngineFailed(
                 f"The files of {version.label} are damaged; push the adapter again.",
                 code="adapter_damaged",
+            ) from error
+        except RegistryError as error:
+            _log.error("%s was not loaded: %s", version.label, error)
+            raise EngineFailed(
+                f"The files of {version.label} cannot be read now; try again.",
+                code="adapter_unreadable",
             ) from error
 
     async def _post_load(self, version: Version) -> None:

@@ -27,7 +27,7 @@ class Entry:
         record = self._access.begin("POST")
         record.route, record.path_template = self._route, self._route.path
         try:
-            caller = self._caller(client)
+            caller = self._caller(client, record)
             record.key_id, record.subject = caller.key_id, Subject(caller.tenant or "")
             exchange = Exchange(self._route, caller, record, client)
             await self._parts.inference.serve(exchange)
@@ -42,10 +42,12 @@ class Entry:
         finally:
             self._access.end(record)
 
-    def _caller(self, client: Client) -> Caller:
+    def _caller(self, client: Client, record: RequestRecord) -> Caller:
         parts = self._parts
         key = presented_key(client.headers)
-        return admit_inference(authenticate(key, parts.admin_key_sha256, parts.snapshots.current))
+        caller = authenticate(key, parts.admin_key_sha256, parts.snapshots.current)
+        parts.key_use.noted[caller.key_id] = record.arrived_at
+        return admit_inference(caller)
 
     def _fail(self, error: Exception, client: Client, record: RequestRecord) -> None:
         if not isinstance(error, GatewayError):

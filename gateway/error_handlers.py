@@ -25,6 +25,7 @@ from gateway.errors import (
     NotFound,
     PreconditionFailed,
     RegistryUnavailable,
+    SourceUnavailable,
     anthropic_body,
     openai_body,
 )
@@ -36,6 +37,9 @@ _REGISTRY_ERRORS: dict[type[RegistryError], tuple[type[GatewayError], str]] = {
     registry_errors.InvalidName: (BadRequest, "invalid_name"),
     registry_errors.InvalidAdapter: (BadRequest, "invalid_adapter"),
     registry_errors.InvalidProfile: (BadRequest, "invalid_profile"),
+    registry_errors.InvalidArchive: (BadRequest, "invalid_archive"),
+    registry_errors.InvalidSource: (BadRequest, "invalid_source"),
+    registry_errors.SourceUnavailable: (SourceUnavailable, "source_unavailable"),
     registry_errors.UnknownTenant: (NotFound, "not_found"),
     registry_errors.UnknownKey: (NotFound, "not_found"),
     registry_errors.UnknownAdapter: (NotFound, "not_found"),
@@ -85,6 +89,12 @@ def translate(error: Exception) -> GatewayError:
             return error
         case RequestValidationError():
             return validation_error(error)
+        case registry_errors.OutcomeUnknown():
+            return RegistryUnavailable(
+                "The registry's database went away while it wrote the change. Look whether it was "
+                "made before you try again.",
+                retry_after_s=_DATABASE_RETRY_S,
+            )
         case registry_errors.DatabaseUnavailable():
             return RegistryUnavailable(
                 "The registry's database does not answer. Nothing was changed; try again.",

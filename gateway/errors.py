@@ -10,6 +10,7 @@ GatewayError
 +-- RegistryUnavailable 503   +-- InsufficientStorage 507
 +-- ShuttingDown 503          (an answer cut off by the gateway's end)
 +-- EngineFailed 502          +-- EngineTimeout 504
++-- SourceUnavailable 502
 """
 
 from typing import Any, ClassVar
@@ -166,6 +167,14 @@ class EngineFailed(GatewayError):
     status = 502
     type = "server_error"
     default_code = "engine_failed"
+
+
+class SourceUnavailable(GatewayError):
+    """The bucket or the Hub that an adapter was to come from does not answer."""
+
+    status = 502
+    type = "server_error"
+    default_code = "source_unavailable"
 
 
 class EngineTimeout(GatewayError):

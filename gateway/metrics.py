@@ -150,6 +150,11 @@ class Metrics:
         self.load_duration = histogram(
             "adapter_load_duration_seconds", "Time of one load.", ("engine",), _QUEUE_S
         )
+        self.proofs = counter(
+            "proofs_total",
+            "Proofs of versions on an engine, by outcome (failed: the version stays unproved).",
+            ("outcome",),
+        )
         self.resident = gauge("adapters_resident", "Adapters loaded on an engine.", ("engine",))
         self.engine_up = gauge("engine_up", "Whether the engine takes requests.", ("engine",))
         self.engine_restarts = counter(

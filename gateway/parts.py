@@ -8,7 +8,9 @@ from gateway.config import Settings
 from gateway.engine import Engine
 from gateway.feedback import Completions
 from gateway.inference import Inference
+from gateway.key_use import KeyUse
 from gateway.metrics import Metrics
+from gateway.prover import Prover
 from gateway.quality import Quality
 from gateway.siblings import Siblings
 from gateway.snapshots import Snapshots
@@ -26,7 +28,9 @@ class Parts:
     registry: Registry
     snapshots: Snapshots
     siblings: Siblings
+    key_use: KeyUse
     engine: Engine
+    prover: Prover
     metrics: Metrics
     quality: Quality
     completions: Completions

@@ -37,7 +37,7 @@ async def read_json(
     request: Request, model: type[Model], *, limit_bytes: int, idle_s: float
 ) -> Model:
     """The JSON body as a `model`. FastAPI's own body fields are read without a cap before auth."""
-    if _media_type(request) not in ("application/json", ""):
+    if media_type(request) not in ("application/json", ""):
         raise UnsupportedMediaType("This route takes JSON: send `content-type: application/json`.")
     body = bytearray()
     async for chunk in chunks(request, limit_bytes=limit_bytes, idle_s=idle_s):
@@ -69,7 +69,8 @@ async def _receive(request: Request, idle_s: float) -> tuple[bytes, bool]:
     return message.get("body", b""), message.get("more_body", False)
 
 
-def _media_type(request: Request) -> str:
+def media_type(request: Request) -> str:
+    """The body's type as the client names it, without parameters; may be empty."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 

@@ -27,6 +27,10 @@ class Residency:
         """The resident versions, least recently used first."""
         return list(self._resident.values())
 
+    def names(self) -> set[str]:
+        """What is resident, and what calls want now."""
+        return {*self._resident, *self._in_use}
+
     def touch(self, name: str) -> bool:
         """Marks a name as just used; False where it is not resident."""
         if name not in self._resident:

@@ -1,9 +1,6 @@
-"""An adapter upload: multipart parts streamed to a private staging folder under caps."""
+"""An adapter on its way in: uploaded in parts or fetched, into a staging folder, under caps."""
 
-import fcntl
 import os
-import secrets
-import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -17,7 +14,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from adapters_registry.artifacts import CONFIG_FILE, WEIGHTS_FILE
-from adapters_registry.types import ServingProfile
+from adapters_registry.staging import StagedFolder, Staging
+from adapters_registry.types import Evaluation, Lineage, ServingProfile
 from gateway.errors import BadRequest, InsufficientStorage, PayloadTooLarge, UnsupportedMediaType
 from gateway.request_body import chunks, parse_json
 from gateway.threads import finish_in_thread
@@ -36,6 +34,9 @@ class Metadata(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     serving_profile: ServingProfile = ServingProfile()
+    lineage: Lineage = Lineage()
+    evaluation: Evaluation | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Upload:
     """A complete upload; the folder holds the config and the weights and nothing else."""
 
     folder: Path
-    profile: ServingProfile
+    metadata: Metadata
 
 
 @asynccontextmanager
@@ -81,23 +82,36 @@ async def staged(
     Raises UnsupportedMediaType, BadRequest, PayloadTooLarge, RequestTimeout, InsufficientStorage.
     """
     reader = PartReader(_boundary(request.headers.get("content-type", "")), caps)
-    folder = staging_dir / secrets.token_hex(16)
-    files = _PartFiles(folder)
+    files = _PartFiles(staging_dir)
     try:
         await _store(files.create)
         await _fill(request, reader, files, caps, idle_s)
-        yield Upload(folder, files.metadata().serving_profile)
+        yield Upload(files.folder, files.metadata())
+    finally:
+        await finish_in_thread(files.remove)
+
+
+@asynccontextmanager
+async def fetched(
+    fetch: Callable[[Path], None], metadata: Metadata, staging_dir: Path
+) -> AsyncIterator[Upload]:
+    """As `staged`, with the files that `fetch` writes into the folder it is given; it may block.
+
+    Raises InsufficientStorage, and what `fetch` raises.
+    """
+    files = _PartFiles(staging_dir)
+    try:
+        await _store(files.create)
+        await _store(partial(fetch, files.folder))
+        yield Upload(files.folder, metadata)
     finally:
         await finish_in_thread(files.remove)
 
 
 def sweep(staging_dir: Path) -> None:
     """Removes what uploads of killed processes left, and nothing of those under way elsewhere."""
-    for folder in staging_dir.glob("*"):
-        with suppress(OSError):
-            lock = _lock(folder, fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(lock)
+    with suppress(OSError):
+        Staging(staging_dir).sweep()
 
 
 class PartReader:
@@ -205,16 +219,19 @@ class PartReader:
 class _PartFiles:
     """The staging folder of one upload. Its methods block; only `metadata` does not."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, staging_dir: Path) -> None:
+        self._staging = Staging(staging_dir)
+        self._staged: StagedFolder | None = None
         self._open: dict[str, int] = {}
-        self._lock: int | None = None
         self._metadata = bytearray()
 
+    @property
+    def folder(self) -> Path:
+        assert self._staged is not None
+        return self._staged.path
+
     def create(self) -> None:
-        self._folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder.mkdir(mode=0o700)
-        self._lock = _lock(self._folder)
+        self._staged = self._staging.make()
 
     def write(self, pieces: list[tuple[str, bytes]]) -> None:
         for name, data in pieces:
@@ -229,10 +246,8 @@ class _PartFiles:
 
     def remove(self) -> None:
         self.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        if self._staged is not None:
+            self._staged.remove()
 
     def metadata(self) -> Metadata:
         """Raises BadRequest that names the field."""
@@ -243,14 +258,14 @@ class _PartFiles:
         except BadRequest as error:
             field = f"{METADATA_FILE}: {error.param}" if error.param else METADATA_FILE
             raise BadRequest(
-                f"{METADATA_FILE}: {error.message}", param=field, code="invalid_profile"
+                f"{METADATA_FILE}: {error.message}", param=field, code="invalid_metadata"
             ) from None
 
     def _descriptor(self, name: str) -> int:
         """`name` comes from the fixed list of parts, never from a client."""
         if name not in self._open:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._open[name] = os.open(self._folder / name, flags, 0o600)
+            self._open[name] = os.open(self.folder / name, flags, 0o600)
         return self._open[name]
 
 
@@ -279,17 +294,6 @@ async def _store(step: Callable[[], None]) -> None:
         raise InsufficientStorage(
             f"The upload could not be stored ({reason}). Nothing was changed."
         ) from None
-
-
-def _lock(folder: Path, flag: int = 0) -> int:
-    """Marks a folder as in use until the descriptor closes, at the latest with its process."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | flag)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
 # Brings the system parts that tests use and pip does not bring: installed where this is CI as root
 # with apt, else named with the command. Prometheus is only unpacked for its `promtool`, since its
-# package would start a server.
+# package would start a server. PostgreSQL's package is told not to: the tests start their own.
 set -euo pipefail
 
 has_library() { ldconfig -p | grep -F "$1" >/dev/null; }
 has_command() { command -v "$1" >/dev/null; }
+has_postgresql() { has_command initdb || compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null; }
 
 packages=()
 has_library libnuma.so.1 || packages+=(libnuma1)
 has_command node || packages+=(nodejs)
 has_command npm || packages+=(npm)
 has_command shellcheck || packages+=(shellcheck)
+has_command strace || packages+=(strace)
+has_postgresql || packages+=(postgresql)
 wants_promtool=false
 has_command promtool || wants_promtool=true
 
@@ -28,6 +31,10 @@ fi
 
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
+if ! has_postgresql; then
+    mkdir -p /etc/postgresql-common/createcluster.d
+    echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.d/no-server.conf
+fi
 if [ ${#packages[@]} -gt 0 ]; then
     apt-get install -qq -y --no-install-recommends "${packages[@]}"
 fi
