@@ -10,7 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from loraplex import __version__
-from loraplex.errors import CommandError
+from loraplex.errors import CommandError, LoraplexError
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,14 @@ COMMANDS = {
     "serve": Lazy("loraplex.serve", "serve", "Run the gateway, with vLLM as its child."),
     "demo": Lazy("loraplex.demo", "demo", "Show the whole idea on a real model, then clean up."),
     "status": Lazy("loraplex.status", "status", "Show whether the gateway and engines are ready."),
-    "tenants": Lazy("loraplex.tenants", "app", "Create, list and delete tenants."),
-    "keys": Lazy("loraplex.keys", "app", "Create, list and revoke a tenant's keys."),
-    "adapters": Lazy("loraplex.adapters", "app", "Push, promote, roll back and list adapters."),
+    "tenants": Lazy("loraplex.tenants", "app", "Create, delete, restore and move tenants."),
+    "keys": Lazy("loraplex.keys", "app", "Create, rotate and revoke a tenant's keys."),
+    "adapters": Lazy("loraplex.adapters", "app", "Push, compare, promote and roll back adapters."),
+    "backup": Lazy("loraplex.backup", "backup", "Back up everything while the gateway runs."),
+    "restore": Lazy("loraplex.backup", "restore", "Restore a backup into an empty installation."),
+    "audit": Lazy("loraplex.audit", "audit", "Show who changed what, newest first."),
+    "gc": Lazy("loraplex.store", "gc", "Remove files that no version uses any more."),
+    "verify": Lazy("loraplex.store", "verify", "Read every stored file again, and check it."),
 }
 
 
@@ -47,11 +52,11 @@ class LazyGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except CommandError as error:
+        except (CommandError, LoraplexError) as error:
             from loraplex.output import fail
 
             fail(error.message)
-            raise typer.Exit(error.exit_code) from None
+            raise typer.Exit(error.exit_code if isinstance(error, CommandError) else 1) from None
 
 
 def load(name: str) -> Any:

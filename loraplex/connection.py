@@ -1,7 +1,8 @@
 """Which gateway a command speaks to, and with which key: flag, environment, or this machine's."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -9,10 +10,10 @@ from urllib.parse import urlsplit
 
 import typer
 
-from loraplex.admin_client import AdminClient, is_loopback
-from loraplex.errors import CommandError, UsageError
+from loraplex.client.clients import DEFAULT_URL, Client, is_loopback
+from loraplex.client.errors import InvalidKey, NotAGateway, Unreachable
+from loraplex.errors import CommandError, LoraplexError, UsageError
 
-DEFAULT_URL = "http://127.0.0.1:8080"
 _ABOUT_THE_MACHINE = ("LORAPLEX_CACHE_DIR", "LORAPLEX_DTYPE", "LORAPLEX_ENGINE_ARGS")
 
 Url = Annotated[
@@ -38,10 +39,40 @@ class Connection:
     key_source: str
 
 
-def connect(url: str | None, key: str | None) -> AdminClient:
-    """A client for the gateway that flags, environment and this machine name; close it."""
-    found = find_connection(url, key, os.environ)
-    return AdminClient(found.url, found.key, key_source=found.key_source)
+@contextmanager
+def connect(url: str | None, key: str | None) -> Iterator[Client]:
+    """A client for the gateway that flags, environment and this machine name."""
+    with client_of(find_connection(url, key, os.environ)) as client:
+        yield client
+
+
+@contextmanager
+def client_of(connection: Connection) -> Iterator[Client]:
+    """A client whose errors become the command's."""
+    try:
+        with Client(connection.url, connection.key) as client:
+            yield client
+    except LoraplexError as error:
+        raise CommandError(_in_words(error, connection)) from error
+
+
+def _in_words(error: LoraplexError, connection: Connection) -> str:
+    """The error's message, with what a person at a terminal can do about it."""
+    if isinstance(error, InvalidKey):
+        ways = "pass --key or set LORAPLEX_KEY"
+        if connection.key is None:
+            return f"this needs a key, and there is none in {connection.key_source}; {ways}"
+        source = f"{connection.url} does not know the key from {connection.key_source}"
+        return f"{source}; {ways} to use another"
+    if isinstance(error, Unreachable):
+        return f"{error.message} --url or LORAPLEX_URL names another gateway"
+    if isinstance(error, NotAGateway):
+        return f"{error.message}; is --url right?"
+    if error.param == "force":
+        return f"{error.message} (here: --force)"
+    if error.request_id is not None and (error.status or 0) >= 500:
+        return f"{error.message} (request {error.request_id} in the gateway's log)"
+    return error.message
 
 
 def find_connection(url: str | None, key: str | None, environ: Mapping[str, str]) -> Connection:

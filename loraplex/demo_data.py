@@ -1,7 +1,10 @@
 """The demo's two tenants: their adapters share a name, their manners could not differ more."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+
+from loraplex.client.answers import Evaluation, Lineage, Metadata
 
 DEMO_DIR = Path(__file__).resolve().parent.parent / "examples" / "demo"
 """Part of the repository, not of the installed package: the demo runs from a checkout."""
@@ -29,6 +32,15 @@ class DemoTenant:
     def folder(self) -> Path:
         """The trained adapter."""
         return DEMO_DIR / "adapters" / self.name
+
+    @property
+    def metadata(self) -> Metadata:
+        """Where the adapter comes from, and how it was measured before it was shipped."""
+        training = json.loads((self.folder / "metadata.json").read_text(encoding="utf-8"))
+        measured = DEMO_DIR / "evaluations" / f"{self.name}.json"
+        lineage: Lineage = {"dataset": training["data_sha256"], "recipe": training["options"]}
+        evaluation: Evaluation = json.loads(measured.read_text(encoding="utf-8"))
+        return {"lineage": lineage, "evaluation": evaluation}
 
 
 ACME = DemoTenant("acme", "support", "[Acme Support]", "a crisp, formal support desk")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from loraplex.adapter_folder import read_folder
-from loraplex.admin_client import AdminClient, VersionBody
+from loraplex.client.answers import Version
+from loraplex.client.clients import Client
+from loraplex.connection import Connection, client_of
 from loraplex.demo_data import TENANTS, DemoTenant
 from loraplex.demo_view import View
 from loraplex.errors import CommandError
@@ -28,8 +29,8 @@ _NEXT = """\
 make serve                      # the same, left running on port 8080; then:
 .venv/bin/loraplex tenants create acme
 KEY=$(.venv/bin/loraplex keys create acme)
-.venv/bin/loraplex adapters push acme/support \\
-  examples/demo/adapters/acme --promote
+.venv/bin/loraplex adapters push acme/support examples/demo/adapters/acme \\
+  --evaluation examples/demo/evaluations/acme.json --promote
 curl http://127.0.0.1:8080/v1/chat/completions \\
   -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" \\
   -d '{"model": "support", "messages": [{"role": "user", "content": "Hello"}]}'"""
@@ -68,7 +69,7 @@ class Tour:
     def run(self) -> None:
         """Every step in order. Raises CommandError where one goes wrong."""
         self.view.step("Two tenants, each with a key")
-        with AdminClient(self.url, self.admin_key) as admin:
+        with client_of(Connection(self.url, self.admin_key, "the demo's gateway")) as admin:
             keys = {tenant.name: self.sign_up(admin, tenant) for tenant in self.tenants}
             self.view.step("Each pushes an adapter of the same name, and makes it live")
             for tenant in self.tenants:
@@ -90,17 +91,16 @@ class Tour:
         self.view.step("One tenant's adapter is nobody else's")
         self.show_refusals(clients)
 
-    def sign_up(self, admin: AdminClient, tenant: DemoTenant) -> str:
+    def sign_up(self, admin: Client, tenant: DemoTenant) -> str:
         """Creates the tenant and a key for its programs; the key is never shown again."""
         admin.create_tenant(tenant.name)
         made = admin.create_key(tenant.name, name="demo", scopes=["inference"])
         self.view.say(f"{tenant.name}: key {made['id']}")
         return made["key"]
 
-    def bring_adapter(self, admin: AdminClient, tenant: DemoTenant) -> None:
-        """Pushes the folder as a new version, a candidate at first, then promotes it to live."""
-        upload = read_folder(tenant.folder, profile_file=None, chat_template="none")
-        pushed = admin.push(tenant.name, tenant.adapter, upload.parts)
+    def bring_adapter(self, admin: Client, tenant: DemoTenant) -> None:
+        """Pushes the folder, with the evaluation that it passed, and promotes the new version."""
+        pushed = admin.push(tenant.name, tenant.adapter, tenant.folder, metadata=tenant.metadata)
         admin.promote(tenant.name, tenant.adapter, pushed["version"], reason="demo")
         self.view.say(_describe(tenant, pushed))
 
@@ -198,7 +198,7 @@ def check_markers(asked: Iterable[Asked]) -> None:
                 raise CommandError(f"{one.speaker.label}'s {one.how} answer {wrong}, {marker!r}")
 
 
-def _describe(tenant: DemoTenant, pushed: VersionBody) -> str:
+def _describe(tenant: DemoTenant, pushed: Version) -> str:
     label = f"{tenant.name}/{tenant.adapter}@{pushed['version']}"
     size = f"{pushed['size_bytes'] / 1e6:.1f} MB"
     return f"{label}: {tenant.manner}; rank {pushed['rank']}, {size}"

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from loraplex.admin_client import AdminClient, GatewayUnreachable
+from loraplex.client.clients import Client
+from loraplex.client.errors import Unreachable
 from loraplex.connection import environment_of_this_machine
 from loraplex.errors import CommandError
 
@@ -79,7 +80,7 @@ def local_gateway(
 def wait_until_ready(gateway: LocalGateway, on_news: Callable[[str], None]) -> None:
     """Returns when requests are taken. on_news: told what the start is busy with."""
     deadline = time.monotonic() + _START_S
-    with AdminClient(gateway.url, None) as client:
+    with Client(gateway.url) as client:
         while not _is_ready(client):
             if gateway.process.poll() is not None:
                 raise CommandError(_why_it_failed(gateway.log))
@@ -114,10 +115,10 @@ def last_lines(log: Path, count: int = 12) -> str:
     return "\n".join([line for line in text.splitlines() if line.strip()][-count:])
 
 
-def _is_ready(client: AdminClient) -> bool:
+def _is_ready(client: Client) -> bool:
     try:
         return client.ready()["status"] == "ready"
-    except GatewayUnreachable:
+    except Unreachable:
         return False
 
 

@@ -5,8 +5,9 @@ Colours only on a terminal; text from the gateway is never read as Rich's markup
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,12 +16,16 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
 from rich.table import Table
 from rich.text import Text
+
+_NAME_CHARS = 36
+"""Of a field's name before it is folded."""
 
 
 def print_json(value: Any) -> None:
@@ -33,14 +38,27 @@ def print_line(text: str) -> None:
     Console().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+def print_text(text: str) -> None:
+    """A document as it is, for a file or a pager."""
+    sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+
+
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str, right: str = ""
 ) -> None:
-    """A table; `empty` is said on stderr where there are no rows. right: columns to align right."""
+    """A table; `empty` is said on stderr where there are no rows. right: columns to align right.
+
+    Times are never folded.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     numbers = right.split()
     for name in columns:
-        table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")
+        table.add_column(
+            name,
+            justify="right" if name in numbers else "left",
+            overflow="fold",
+            no_wrap=name.endswith("(UTC)"),
+        )
     for row in rows:
         table.add_row(*(Text(cell(value)) for value in row))
     if table.row_count:
@@ -52,7 +70,7 @@ def print_table(
 def print_fields(fields: Iterable[tuple[str, object]]) -> None:
     """Names and values, one pair a line."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
+    table.add_column(style="bold", overflow="fold", max_width=_NAME_CHARS)
     table.add_column(overflow="fold")
     for name, value in fields:
         table.add_row(Text(name), Text(cell(value)))
@@ -80,7 +98,38 @@ def _labelled(label: str, style: str, text: str) -> None:
 
 
 @contextmanager
-def transfer_progress(doing: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
+def waiting(doing: str) -> Iterator[None]:
+    """Says what is waited for while the block runs, if stderr is a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(Text(doing)):
+        yield
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A bar, told of each block that was moved."""
+
+    progress: Progress
+    task: TaskID
+    then: str
+    """What goes on when all is moved."""
+
+    def __call__(self, size_bytes: int) -> None:
+        """So many more bytes were moved."""
+        self.progress.advance(self.task, size_bytes)
+        if self.progress.finished:
+            self.progress.update(self.task, description=self.then)
+
+    def expect(self, total_bytes: int) -> None:
+        """Gives the bar its length."""
+        self.progress.update(self.task, total=total_bytes)
+
+
+@contextmanager
+def transfer_progress(doing: str, total_bytes: int | None) -> Iterator[Transfer]:
     """A bar with bytes, throughput and time left, if stderr is a terminal. Yields what moves it."""
     console = Console(stderr=True)
     columns = (
@@ -93,14 +142,7 @@ def transfer_progress(doing: str, total_bytes: int) -> Iterator[Callable[[int], 
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as progress:
-        task = progress.add_task(doing, total=total_bytes)
-
-        def moved(size_bytes: int) -> None:
-            progress.advance(task, size_bytes)
-            if progress.finished:
-                progress.update(task, description="checking ")
-
-        yield moved
+        yield Transfer(progress, progress.add_task(doing, total=total_bytes), "checking ")
 
 
 def confirm(question: str, *, assume_yes: bool) -> bool:

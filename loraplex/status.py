@@ -2,7 +2,7 @@
 
 import typer
 
-from loraplex.admin_client import EngineBody, ReadyBody
+from loraplex.client.answers import Engine, Ready
 from loraplex.connection import AsJson, Key, Url, connect
 from loraplex.output import print_json, print_line, print_table
 
@@ -20,7 +20,7 @@ def status(url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-def _print(ready: ReadyBody, engines: list[EngineBody]) -> None:
+def _print(ready: Ready, engines: list[Engine]) -> None:
     reason = ready.get("reason")
     print_line("The gateway is ready." if not reason else f"The gateway is not ready: {reason}")
     print_table(
