@@ -101,7 +101,7 @@ class FakeVllm:
         require_fields(exchange.path, body)
         name = self._model(body)
         check(exchange.path, body, self.engine.max_model_len)
-        return make_answer(exchange, body, name, self.engine.behaviour)
+        return make_answer(exchange, body, name, self.engine.behaviour, base=self.engine.base)
 
     async def _get(self, exchange: Exchange) -> None:
         engine = self.engine
@@ -145,7 +145,7 @@ class FakeVllm:
         if exchange.path not in SHAPES:
             _answer_count(exchange, prompt_tokens(body, "messages"))
             return
-        answer = make_answer(exchange, body, name, behaviour)
+        answer = make_answer(exchange, body, name, behaviour, base=self.engine.base)
         adapter = name if name in self.engine.adapters else None
         async with self.engine.batch.seat(adapter):
             shape = SHAPES[exchange.path](answer)

@@ -59,6 +59,8 @@ class Answer:
     choices: int
     request: Mapping[str, Any]
     request_id: str
+    next_tokens: tuple[dict[str, float], ...] | None = None
+    """For each prompt the likeliest next tokens by their ids, where asked for."""
     created: int = field(default_factory=lambda: int(time.time()))
 
     @property

@@ -67,6 +67,8 @@ class Book:
             answer = self._read(Exchange("POST", route, {"content-type": JSON}, body))
         except Refused:
             return None
+        if answer.next_tokens is not None:
+            return None  # They belong to the words of the prompt, and a template has none.
         options = {n: v for n, v in answer.request.items() if n not in _NOT_IN_THE_ANSWER}
         said = dump([answer.choices, options])
         kind = (route, id_bytes, answer.model, answer.prompt_tokens, said)

@@ -162,7 +162,7 @@ class Completion(_OpenAI):
             {
                 "index": index,
                 "text": answer.text,
-                "logprobs": self._logprobs(*range(len(answer.pieces))),
+                "logprobs": self._first_token(index) or self._logprobs(*range(len(answer.pieces))),
                 "finish_reason": answer.finish_reason,
                 "stop_reason": None,
                 "token_ids": None,
@@ -198,6 +198,21 @@ class Completion(_OpenAI):
                     "completion_tokens": index + 1,
                 }
             yield data_event(body | self._end_marks(index, number))
+
+    def _first_token(self, choice: int) -> Json | None:
+        """Of an answer of one token, with tokens named by their ids."""
+        found = self.answer.next_tokens
+        if found is None:
+            return None
+        # The answers to one prompt stand together.
+        top = found[choice * len(found) // self.answer.choices]
+        token, value = next(iter(top.items()))
+        return {
+            "text_offset": [0],
+            "token_logprobs": [value],
+            "tokens": [token],
+            "top_logprobs": [top],
+        }
 
     def _logprobs(self, *steps: int) -> Json | None:
         if self.answer.request.get("logprobs") is None:

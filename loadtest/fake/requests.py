@@ -6,6 +6,7 @@ from typing import Any
 
 from loadtest.fake.answers import Answer, Json, error_body, random_id
 from loadtest.fake.http import Exchange
+from loadtest.fake.next_tokens import next_tokens
 from loadtest.fake.state import Behaviour
 
 JSON = "application/json"
@@ -35,7 +36,10 @@ class Refused(Exception):
         self.body = body
 
 
-def make_answer(exchange: Exchange, body: Json, name: str, behaviour: Behaviour) -> Answer:
+def make_answer(
+    exchange: Exchange, body: Json, name: str, behaviour: Behaviour, *, base: str
+) -> Answer:
+    """What `name` answers. base: the name of the base model."""
     prompt = body.get("prompt")
     prompts = len(prompt) if isinstance(prompt, list) and isinstance(prompt[0], str | list) else 1
     pieces, finish_reason = _pieces(body, name, behaviour)
@@ -47,7 +51,18 @@ def make_answer(exchange: Exchange, body: Json, name: str, behaviour: Behaviour)
         choices=prompts * (body.get("n") or 1),
         request=body,
         request_id=exchange.headers.get("x-request-id") or random_id(),
+        next_tokens=_next_tokens(body, name, behaviour, base),
     )
+
+
+def _next_tokens(
+    body: Json, name: str, behaviour: Behaviour, base: str
+) -> tuple[dict[str, float], ...] | None:
+    if not (body.get("prompt") and body.get("logprobs") and body.get("return_tokens_as_token_ids")):
+        return None
+    inert = behaviour.inert is not None and name.startswith(behaviour.inert)
+    voice = base if inert else name
+    return next_tokens(body["prompt"], voice, body["logprobs"], behaviour.logprob_noise)
 
 
 def _pieces(body: Json, name: str, behaviour: Behaviour) -> tuple[tuple[str, ...], str]:

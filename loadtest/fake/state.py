@@ -37,6 +37,10 @@ class Behaviour:
     """`ok`, `dead` (503) or `silent` (never answers)."""
     skip_name_validation: bool = False
     """An unknown model is answered by the base."""
+    inert: str | None = None
+    """Adapters whose names begin so give the base's log-probabilities."""
+    logprob_noise: float = 0.0
+    """How far log-probabilities stray from one call to the next at most, in nats."""
     hold_after_tokens: int | None = None
     """Answers wait after this many tokens until it is None again."""
     headers_time_s: float = 0.0
