@@ -168,7 +168,7 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 
 def _results(options: argparse.Namespace, sides: list[Side]) -> Results:
-    shown = {name: str(value) for name, value in vars(options).items()}
+    shown = {name: str(value) for name, value in vars(options).items() if name != "out"}
     versions = {side.name: side.versions() for side in sides}
     if set(options.only) & set(_WRK):
         versions["load generator"] = {"wrk": peers.tool_version("wrk", "--version").split()[1]}

@@ -58,7 +58,7 @@ def main() -> int:
     results = Results(
         command=shlex.join(["python", "benchmarks/soak.py", *sys.argv[1:]]),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        options={name: str(value) for name, value in vars(options).items()},
+        options={name: str(value) for name, value in vars(options).items() if name != "out"},
         machine=machine.describe(),
         versions=machine.versions(),
     )

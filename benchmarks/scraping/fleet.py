@@ -75,5 +75,5 @@ def _tenant(
         version = registry.push(
             tenant, name, files, base=base, max_rank=_RANK, profile=profile, actor=_ACTOR
         )
-        registry.promote(tenant, name, version.number, actor=_ACTOR)
+        registry.promote(tenant, name, version.number, actor=_ACTOR, force=True)
     return Active(tenant, "adapter-000", key)

@@ -97,6 +97,7 @@ def _set_up(url: str, folder: Path) -> str:
         path = f"/tenants/{_TENANT}/adapters/{_ADAPTER}"
         pushed = admin.post(f"{path}/versions", files=files).raise_for_status()
         version = pushed.json()["version"]
-        admin.post(f"{path}/promote", json={"version": version}).raise_for_status()
+        move = {"version": version, "force": True}
+        admin.post(f"{path}/promote", json=move).raise_for_status()
     key: str = made.json()["key"]
     return key
