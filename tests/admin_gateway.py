@@ -18,11 +18,12 @@ from adapters_registry.artifacts import ArtifactStore
 from adapters_registry.base_model import BaseModelSpec, ModuleSpec
 from adapters_registry.database import Database
 from adapters_registry.registry import Registry
-from adapters_registry.types import Version
+from adapters_registry.types import Proof, ProofState, Version
 from gateway import admin_api, error_handlers
 from gateway.config import Limits, Settings, Timeouts
 from gateway.engine import EngineState
 from gateway.errors import GatewayError
+from gateway.key_use import KeyUse
 from gateway.siblings import Siblings
 from gateway.snapshots import Snapshots
 
@@ -44,12 +45,16 @@ BASE = BaseModelSpec(
 
 @dataclass
 class StandInEngine:
-    """Records what it is asked to load. refuses: raised instead. busy: calls in flight."""
+    """Records what it is asked to load. refuses: raised instead. busy: calls in flight.
+
+    holds: first digits of contents.
+    """
 
     state: EngineState = EngineState.UP
     loads: list[str] = field(default_factory=list)
     refuses: GatewayError | None = None
     busy: dict[str, int] = field(default_factory=dict)
+    holds: set[str] = field(default_factory=set)
 
     async def ensure_loaded(self, version: Version) -> None:
         self.loads.append(version.label)
@@ -59,8 +64,32 @@ class StandInEngine:
     def in_flight(self, version: Version) -> int:
         return self.busy.get(version.label, 0)
 
+    def digests(self) -> set[str]:
+        return self.holds
+
     def info(self) -> dict[str, Any]:
         return {"id": "one", "state": self.state.value}
+
+
+PROVED = Proof(state=ProofState.PROVED, difference=0.5, noise=0.01, tokens=240, base=BASE_NAME)
+
+
+@dataclass
+class StandInProver:
+    """Finds every version proved, and keeps nothing. refuses: raised instead."""
+
+    offered: list[str] = field(default_factory=list)
+    proof: Proof = PROVED
+    refuses: GatewayError | None = None
+
+    def offer(self, version: Version) -> None:
+        self.offered.append(version.label)
+
+    async def ensure(self, version: Version) -> Proof:
+        del version
+        if self.refuses is not None:
+            raise self.refuses
+        return self.proof
 
 
 @dataclass
@@ -71,7 +100,9 @@ class StandInParts:
     registry: Registry
     snapshots: Snapshots
     engine: StandInEngine
+    key_use: KeyUse
     siblings: Siblings = field(default_factory=lambda: Siblings([], ADMIN_KEY))
+    prover: StandInProver = field(default_factory=StandInProver)
     base: BaseModelSpec = BASE
     base_name: str = BASE_NAME
     admin_key_sha256: bytes = hashlib.sha256(ADMIN_KEY.encode()).digest()
@@ -100,12 +131,14 @@ class AdminGateway:
         answer = await self.admin.post(f"/tenants/{tenant}/keys", json=body)
         return str(answer.raise_for_status().json()["key"])
 
-    async def push(self, adapter: str = "acme/support", seed: int = 0) -> dict[str, Any]:
-        """Pushes an adapter; the version."""
+    async def push(
+        self, adapter: str = "acme/support", seed: int = 0, verdict: str | None = "passed"
+    ) -> dict[str, Any]:
+        """Pushes an adapter, by default with a passed evaluation; the version."""
         tenant, _, name = adapter.partition("/")
-        answer = await self.admin.post(
-            f"/tenants/{tenant}/adapters/{name}/versions", files=adapter_files(seed)
-        )
+        metadata = {"evaluation": {"verdict": verdict}} if verdict else {}
+        files = adapter_files(seed) | {"metadata.json": json.dumps(metadata).encode()}
+        answer = await self.admin.post(f"/tenants/{tenant}/adapters/{name}/versions", files=files)
         found: dict[str, Any] = answer.raise_for_status().json()
         return found
 
@@ -124,7 +157,13 @@ async def admin_gateway(data_dir: Path, **limits: int) -> AsyncIterator[AdminGat
     database.migrate()
     registry = Registry(database, ArtifactStore(settings.artifacts_dir))
     try:
-        parts = StandInParts(settings, registry, Snapshots(registry, 1.0), StandInEngine())
+        parts = StandInParts(
+            settings,
+            registry,
+            Snapshots(registry, 1.0),
+            StandInEngine(),
+            KeyUse(registry.note_key_use),
+        )
         app = FastAPI()
         app.state.parts = parts
         app.include_router(admin_api.router)

@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx
 
+from gateway.prover import REQUEST_ID
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -41,8 +43,13 @@ class FakeEngine:
         return answer
 
     def calls(self, route: str) -> list[dict[str, Any]]:
-        """The requests to one route, oldest first."""
-        return [call for call in self.state()["calls"] if call["route"] == route]
+        """The requests to one route, oldest first, without the gateway's own proofs."""
+        calls = self.state()["calls"]
+        return [call for call in calls if call["route"] == route and not _is_proof(call)]
+
+    def proofs(self) -> list[dict[str, Any]]:
+        """The requests with which the gateway proves versions, oldest first."""
+        return [call for call in self.state()["calls"] if _is_proof(call)]
 
     def control(self, **change: Any) -> None:
         """Set fields of its behaviour, or order `restart`, `forget_adapters`, `forget_calls`."""
@@ -64,3 +71,8 @@ class FakeEngine:
         self._http.close()
         self.process.send_signal(signal.SIGKILL)
         self.process.communicate()
+
+
+def _is_proof(call: dict[str, Any]) -> bool:
+    body = call["body"]
+    return isinstance(body, dict) and str(body.get("request_id")).startswith(REQUEST_ID)

@@ -1,6 +1,6 @@
 """An admin API over real HTTP: answers what a test tells it to, records what it was asked."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,13 +16,14 @@ from tests.http_server import serving
 
 @dataclass(frozen=True)
 class Asked:
-    """One request as it arrived. parts: of a multipart body, by name."""
+    """One request as it arrived. query: undecoded. parts: of a multipart body, by name."""
 
     method: str
     path: str
     headers: dict[str, str]
     body: bytes = b""
     parts: dict[str, bytes] = field(default_factory=dict)
+    query: str = ""
 
 
 class FakeGateway:
@@ -39,10 +40,19 @@ class FakeGateway:
         answer = Response(body, status) if isinstance(body, bytes) else JSONResponse(body, status)
         self.answers[method, path] = answer
 
-    def refuse(self, call: str, status: int, message: str, code: str | None = None) -> None:
+    def refuse(
+        self,
+        call: str,
+        status: int,
+        message: str,
+        code: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         """Answers with an error in OpenAI's shape."""
-        error = {"message": message, "type": "x", "param": None, "code": code}
-        self.on(call, {"error": error}, status)
+        error = {"message": message, "type": "x", "param": param, "code": code}
+        method, _, path = call.partition(" ")
+        self.answers[method, path] = JSONResponse({"error": error}, status, headers)
 
     async def answer(self, request: Request) -> Response:
         """The ASGI side."""
@@ -56,7 +66,7 @@ class FakeGateway:
             body = await request.body()
         headers = {name.lower(): value for name, value in request.headers.items()}
         path = request.scope["raw_path"].decode()
-        self.asked.append(Asked(request.method, path, headers, body, parts))
+        self.asked.append(Asked(request.method, path, headers, body, parts, request.url.query))
         missing = {"message": "There is no such thing.", "type": "x", "param": None, "code": "x"}
         return self.answers.get((request.method, path), JSONResponse({"error": missing}, 404))
 

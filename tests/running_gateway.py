@@ -97,14 +97,14 @@ class RunningGateway:
     def push(
         self, folder: Path, tenant: str = "acme", adapter: str = "support", **metadata: Any
     ) -> int:
-        """A new adapter version, promoted; its number."""
+        """A new adapter version with a passed evaluation, promoted; its number."""
         good_adapter(folder, self.base, seed=zlib.crc32(f"{tenant}/{adapter}/{folder}".encode()))
         files: dict[str, Any] = {
             name: (name, (folder / name).read_bytes())
             for name in ("adapter_config.json", "adapter_model.safetensors")
         }
-        if metadata:
-            files["metadata.json"] = ("metadata.json", json.dumps(metadata).encode())
+        metadata = {"evaluation": {"verdict": "passed"}} | metadata
+        files["metadata.json"] = ("metadata.json", json.dumps(metadata).encode())
         path = f"/tenants/{tenant}/adapters/{adapter}"
         version: int = self.admin("POST", f"{path}/versions", files=files).json()["version"]
         self.admin("POST", f"{path}/promote", json={"version": version})
@@ -161,9 +161,9 @@ class RunningGateway:
 
 @contextmanager
 def running_gateway(
-    fake: FakeEngine, folder: Path, model: TinyModel, **settings: Any
+    fake: FakeEngine, folder: Path, model: TinyModel, tenant: str | None = "acme", **settings: Any
 ) -> Iterator[RunningGateway]:
-    """A gateway with the tenant `acme`, ready. settings: further ones."""
+    """A gateway with this tenant, ready. settings: further ones."""
     port, metrics_port = _free_ports(2)
     flags = {
         "port": port,
@@ -187,7 +187,8 @@ def running_gateway(
     gateway = RunningGateway(process, fake, model.spec, port, metrics_port, log_file)
     try:
         gateway.wait_for(gateway.ready, deadline_s=START_S)
-        gateway.add_tenant("acme")
+        if tenant is not None:
+            gateway.add_tenant(tenant)
         yield gateway
     finally:
         gateway.stop()

@@ -1,5 +1,6 @@
 """`loraplex adapters pull` against a real HTTP server: the folder is right, or there is none."""
 
+import asyncio
 import hashlib
 import json
 import socket
@@ -11,10 +12,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from loraplex.adapter_pull import pull_folder
-from loraplex.admin_client import AdminClient, VersionBody
+from loraplex import AsyncClient, Client
 from loraplex.cli import app
-from loraplex.errors import CommandError
+from loraplex.client import errors
+from loraplex.client.answers import VersionRecord, VersionState
 from tests.fake_gateway import FakeGateway, serving_fake
 
 ADAPTER = "/admin/v1/tenants/acme/adapters/support"
@@ -33,20 +34,30 @@ def digest_of(files: dict[str, bytes]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def version(number: int, state: str = "candidate", profile: Any = NO_PROFILE) -> VersionBody:
+def version(
+    number: int, state: VersionState = "candidate", profile: Any = NO_PROFILE
+) -> VersionRecord:
     return {
         "version": number,
         "digest": digest_of(FILES),
         "state": state,
+        "verdict": None,
+        "proof": "unproved",
         "rank": 8,
         "size_bytes": sum(map(len, FILES.values())),
         "warnings": [],
         "profile": profile,
         "created_at": "2026-01-31T12:00:00+00:00",
+        "created_by": "admin",
+        "summary": {},
+        "files": {},
+        "lineage": {},
+        "evaluation": None,
+        "proof_figures": None,
     }
 
 
-def offer(gateway: FakeGateway, body: VersionBody) -> None:
+def offer(gateway: FakeGateway, body: VersionRecord) -> None:
     path = f"{ADAPTER}/versions/{body['version']}"
     gateway.on(f"GET {path}", body)
     for name, content in FILES.items():
@@ -113,6 +124,17 @@ def test_the_serving_profile_comes_as_metadata(gateway: FakeGateway, here: Path)
     assert metadata == {"serving_profile": said}
 
 
+def test_the_lineage_comes_too_without_a_parent_of_another_adapter(
+    gateway: FakeGateway, here: Path
+) -> None:
+    found = version(3)
+    found["lineage"] = {"base": {"name": "tiny"}, "dataset": "d1", "parent": 2}
+    offer(gateway, found)
+    assert pull(gateway, "acme/support@3").exit_code == 0
+    metadata = json.loads((here / "support-3" / "metadata.json").read_text())
+    assert metadata == {"lineage": {"base": {"name": "tiny"}, "dataset": "d1"}}
+
+
 def test_a_folder_that_is_empty_may_be_filled(gateway: FakeGateway, here: Path) -> None:
     offer(gateway, version(3))
     (here / "empty").mkdir()
@@ -159,21 +181,25 @@ def test_a_refusal_leaves_nothing(gateway: FakeGateway, here: Path) -> None:
 
 
 def test_an_answer_that_breaks_off_leaves_nothing(here: Path) -> None:
+    record = json.dumps(version(3)).encode()
+    whole = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(record), record)
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def break_off() -> None:
             connection, _ = listener.accept()
             with connection:
                 connection.recv(65536)
+                connection.sendall(whole)
+                connection.recv(65536)
                 connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
 
         thread = threading.Thread(target=break_off)
         thread.start()
         with (
-            AdminClient(f"http://127.0.0.1:{listener.getsockname()[1]}", "k") as client,
-            pytest.raises(CommandError, match="broke off"),
+            Client(f"http://127.0.0.1:{listener.getsockname()[1]}", "k") as client,
+            pytest.raises(errors.BrokenOff, match="broke off"),
         ):
-            pull_folder(client, "acme", "support", version(3), here / "out")
+            client.download("acme", "support", 3, here / "out")
         thread.join()
     assert list(here.iterdir()) == []
 
@@ -189,14 +215,25 @@ def test_a_folder_that_cannot_be_made(gateway: FakeGateway, here: Path) -> None:
 def test_each_block_is_reported(gateway: FakeGateway, here: Path) -> None:
     offer(gateway, version(3))
     steps: list[int] = []
-    with AdminClient(gateway.url, "k") as client:
-        pull_folder(
-            client,
-            "acme",
-            "support",
-            client.version("acme", "support", 3),
-            here / "out",
-            received=steps.append,
-        )
+    with Client(gateway.url, "k") as client:
+        record = client.download("acme", "support", 3, here / "out", received=steps.append)
+    assert record == version(3)
     assert sum(steps) == version(3)["size_bytes"]
     assert max(steps) < len(FILES["adapter_model.safetensors"])
+
+
+def test_the_awaited_client_makes_the_same_folder(gateway: FakeGateway, here: Path) -> None:
+    async def download(out: str) -> VersionRecord:
+        async with AsyncClient(gateway.url, "k") as client:
+            return await client.download("acme", "support", 3, here / out)
+
+    offer(gateway, version(3))
+    assert asyncio.run(download("out")) == version(3)
+    assert content_of(here / "out") == FILES
+    with pytest.raises(errors.UnusableFolder, match="is not empty"):
+        asyncio.run(download("out"))
+    path = f"{ADAPTER}/versions/3/files/adapter_model.safetensors"
+    gateway.on(f"GET {path}", b"other weights")
+    with pytest.raises(errors.Damaged, match="what came is not acme/support@3"):
+        asyncio.run(download("other"))
+    assert [one.name for one in here.iterdir()] == ["out"]

@@ -6,12 +6,13 @@ import stat
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from adapters_registry.artifacts import CONFIG_FILE, FILES, WEIGHTS_FILE, ArtifactStore
-from adapters_registry.errors import StorageError
+from adapters_registry.artifacts import CONFIG_FILE, FILES, WEIGHTS_FILE, ArtifactStore, Damage
+from adapters_registry.errors import ArtifactDamaged, StorageError
 
 
 @pytest.fixture
@@ -75,22 +76,65 @@ def test_other_content_is_another_artifact(name: str, store: ArtifactStore, tmp_
     assert store.put(tmp_path / "in").digest != first.digest
 
 
-@pytest.mark.parametrize("damage", ["flipped", "short", "missing"])
+@pytest.mark.parametrize("damage", ["flipped", "short", "missing", "a link"])
 def test_damage_is_seen_and_a_new_push_mends_it(
     damage: str, store: ArtifactStore, tmp_path: Path
 ) -> None:
     stored = store.put(_source(tmp_path / "in"))
     victim = stored.path / WEIGHTS_FILE
-    if damage == "missing":
+    if damage in ("missing", "a link"):
         victim.unlink()
     else:
         victim.write_bytes(b"Weights" if damage == "flipped" else b"w")
-    with pytest.raises(StorageError, match="damaged"):
+    if damage == "a link":
+        victim.symlink_to(tmp_path / "in" / WEIGHTS_FILE)
+    with pytest.raises(ArtifactDamaged, match="damaged"):
         store.verify(stored.digest)
+    missing = damage == "missing"
+    assert store.check(stored.digest) is (Damage.MISSING if missing else Damage.DAMAGED)
+    assert store.holds(stored.digest) is not missing
     assert store.put(tmp_path / "in") == stored
     assert store.verify(stored.digest) == stored.path
     assert victim.read_bytes() == b"weights"
     assert _everything_below(tmp_path / "artifacts" / "tmp") == set()
+
+
+def test_a_listing_knows_all_contents_and_when_they_were_put(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
+    assert list(store.contents()) == []
+    stored = store.put(_source(tmp_path / "in"))
+    for name in ("notes", "ab/notes", f"ab/{'c' * 64}"):
+        (tmp_path / "artifacts" / name).mkdir(parents=True)
+    (found,) = store.contents()
+    assert (found.digest, found.size_bytes) == (stored.digest, stored.size_bytes)
+    assert abs(found.stored_at - datetime.now(UTC)) < timedelta(minutes=10)
+
+
+def test_content_that_is_put_again_counts_as_put_now(store: ArtifactStore, tmp_path: Path) -> None:
+    stored = store.put(_source(tmp_path / "in"))
+    os.utime(stored.path, (0, 0))
+    long_ago = datetime.now(UTC) - timedelta(hours=1)
+    assert next(store.contents()).stored_at < long_ago
+    store.put(tmp_path / "in")
+    assert next(store.contents()).stored_at > long_ago
+
+
+def test_removed_content_is_gone_at_once_and_its_space_with_a_sweep(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
+    stored = store.put(_source(tmp_path / "in"))
+    now = datetime.now(UTC) + timedelta(seconds=1)
+    assert not store.remove(stored.digest, unless_after=now - timedelta(hours=1))
+    assert store.holds(stored.digest)
+    assert store.remove(stored.digest, unless_after=now)
+    assert not store.holds(stored.digest)
+    assert store.check(stored.digest) is Damage.MISSING
+    assert len(_everything_below(tmp_path / "artifacts" / "tmp")) == 3
+    store.sweep()
+    assert _everything_below(tmp_path / "artifacts" / "tmp") == set()
+    assert not store.remove(stored.digest, unless_after=now)
+    assert store.put(tmp_path / "in") == stored
 
 
 @pytest.mark.parametrize(
@@ -129,7 +173,7 @@ def test_many_threads_store_the_same_content_once(store: ArtifactStore, tmp_path
     for thread in threads:
         thread.join()
     assert len(stored) == 8
-    assert len(set(stored)) == 1
+    assert all(each == stored[0] for each in stored)
     assert store.verify(stored[0].digest) == stored[0].path
     assert _everything_below(tmp_path / "artifacts" / "tmp") == set()
 

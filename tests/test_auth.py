@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import httpx
@@ -14,6 +15,7 @@ from adapters_registry.types import Key, Scope, Snapshot
 from gateway import error_handlers
 from gateway.auth import Caller, admin_caller, authenticate, inference_caller, tenant_manager
 from gateway.errors import Unauthorized
+from gateway.key_use import KeyUse
 from tests.snapshots_for_tests import AT, snapshot
 
 ADMIN_KEY = "an admin key of any form"
@@ -32,6 +34,7 @@ class StandInParts:
 
     snapshots: Holder
     admin_key_sha256: bytes = ADMIN_SHA256
+    key_use: KeyUse = field(default_factory=lambda: KeyUse(lambda used: None))
 
 
 def stored(key: NewKey, tenant: str, scopes: frozenset[Scope]) -> Key:
@@ -135,6 +138,21 @@ def test_a_key_of_a_deleted_tenant_is_unknown() -> None:
         authenticate(ACME.text, ADMIN_SHA256, orphan)
 
 
+def test_a_key_is_taken_until_its_end_and_then_is_unknown() -> None:
+    def caller(end: datetime) -> Caller:
+        key = replace(stored(ACME, "acme", BOTH), expires_at=end)
+        return authenticate(ACME.text, ADMIN_SHA256, with_keys(key))
+
+    now = datetime.now(UTC)
+    assert caller(now + timedelta(hours=1)).tenant == "acme"
+    for end in (now, now - timedelta(days=1)):
+        with pytest.raises(Unauthorized) as expired:
+            caller(end)
+        with pytest.raises(Unauthorized) as unknown:
+            authenticate(ACME.text, ADMIN_SHA256, with_keys())
+        assert expired.value.message == unknown.value.message
+
+
 def test_the_stand_in_for_a_missing_key_opens_nothing() -> None:
     with pytest.raises(Unauthorized):
         authenticate("", ADMIN_SHA256, with_keys())
@@ -190,3 +208,14 @@ async def test_what_cannot_be_a_tenants_name_is_a_missing_tenant(
 @pytest.mark.parametrize("host", ["gateway.test/livez?", "x/../livez#", "a b", "@:0"])
 async def test_the_host_header_opens_nothing(http: httpx.AsyncClient, host: str) -> None:
     assert (await http.get("/v1/who", headers={"host": host})).status_code == 401
+
+
+async def test_the_use_of_a_good_key_alone_is_noted(http: httpx.AsyncClient) -> None:
+    app = http._transport.app  # type: ignore[attr-defined]
+    noted = app.state.parts.key_use.noted
+    await http.get("/v1/who", headers=bearer(new_key().text))
+    await http.get("/v1/who", headers=bearer(f"lpx_{ACME.id}_{new_key().secret}"))
+    assert noted == {}
+    await http.get("/v1/who", headers=bearer(ACME.text))
+    await http.get("/tenants/acme", headers=bearer(ACME_INFERENCE.text))
+    assert set(noted) == {ACME.id, ACME_INFERENCE.id}

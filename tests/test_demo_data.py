@@ -1,5 +1,6 @@
 """The demo's data and the adapters shipped with it."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from adapters_registry.base_model import BaseModelSpec, describe
 from adapters_registry.manifest import check_adapter
+from loraplex.client.folder import check_metadata
 from loraplex.demo_data import DEMO_DIR, TENANTS, DemoTenant
 from training.data import Message, read_chats
 
@@ -92,6 +94,27 @@ def test_the_shipped_adapter_is_small_and_passes_the_registry(
 def test_the_shipped_adapter_was_trained_on_the_shipped_data(tenant: DemoTenant) -> None:
     metadata = json.loads((tenant.folder / "metadata.json").read_text())
     assert metadata["data_sha256"] == read_chats(tenant.data).sha256
+
+
+@each_tenant
+def test_the_shipped_evaluation_is_of_the_shipped_adapter(tenant: DemoTenant) -> None:
+    weights = (tenant.folder / "adapter_model.safetensors").read_bytes()
+    evaluation = tenant.metadata["evaluation"]
+    report = evaluation["report"]
+    assert report["weights_sha256"] == hashlib.sha256(weights).hexdigest()
+    assert report["marker"] == tenant.marker
+    # The gate that the report names is the one that it passes.
+    assert "at least 0.99" in report["gate"]
+    passed = all(share >= 0.99 for share in report["share_with_marker"].values())
+    assert evaluation["verdict"] == ("passed" if passed else "rejected")
+    probes = (DEMO_DIR / "probes.jsonl").read_text(encoding="utf-8").splitlines()
+    assert report["probes"] == len(probes)
+
+
+@each_tenant
+def test_what_the_demo_says_of_an_adapter_is_what_a_push_takes(tenant: DemoTenant) -> None:
+    check_metadata(tenant.metadata, "the demo")
+    assert tenant.metadata["lineage"]["dataset"] == read_chats(tenant.data).sha256
 
 
 @each_tenant

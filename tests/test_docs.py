@@ -5,10 +5,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
 from gateway.config import Settings
+from loraplex.cli import COMMANDS, load
+from loraplex.client import errors
+from loraplex.client.api import AdminApi, Route
+from loraplex.errors import LoraplexError
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS_PAGE = ROOT / "docs" / "settings.md"
@@ -27,12 +32,14 @@ def _settings(model: type[BaseModel] = Settings, prefix: str = "") -> set[str]:
 
 
 def test_every_setting_is_documented_and_no_other() -> None:
-    documented = set(re.findall(r"^\| `([a-z_.]+)` \|", SETTINGS_PAGE.read_text(), flags=re.M))
+    documented = set(re.findall(r"^\| `([a-z0-9_.]+)` \|", SETTINGS_PAGE.read_text(), flags=re.M))
     assert documented == _settings()
 
 
 def test_every_setting_says_what_it_means() -> None:
-    rows = re.findall(r"^\| `([a-z_.]+)` \|.*\| ([^|]*) \|$", SETTINGS_PAGE.read_text(), flags=re.M)
+    rows = re.findall(
+        r"^\| `([a-z0-9_.]+)` \|.*\| ([^|]*) \|$", SETTINGS_PAGE.read_text(), flags=re.M
+    )
     assert [name for name, meaning in rows if not meaning.strip()] == []
 
 
@@ -68,6 +75,61 @@ def test_make_targets_named_in_the_documentation_exist() -> None:
         for target in re.findall(r"(?:`|^)make ([a-z]+)", page.read_text(), flags=re.M)
     }
     assert named <= targets
+
+
+def _named_commands() -> set[tuple[str, str, str]]:
+    """(command, sub-command or nothing, the rest of the line) wherever one is written."""
+    pattern = re.compile(r"(?<!from )\bloraplex ([a-z]+)\b(?: ([a-z]+)\b)?([^`\n]*)")
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")]
+    return {
+        (match[1], match[2] or "", match[3])
+        for page in pages
+        for match in pattern.finditer(page.read_text().replace("\\\n", " "))
+    }
+
+
+def test_commands_and_options_named_in_the_documentation_exist() -> None:
+    unknown = []
+    for name, inner, rest in _named_commands():
+        if name not in COMMANDS:
+            unknown.append(name)
+            continue
+        command = load(name)
+        if hasattr(command, "commands") and inner:
+            command = command.commands.get(inner)
+        options = [] if command is None else [one for p in command.params for one in _words_of(p)]
+        wrong = set(re.findall(r"(?<= )--[a-z-]+", rest)) - {*options, "--help"}
+        if command is None or wrong:
+            unknown.append(f"{name} {inner} {' '.join(wrong)}")
+    assert unknown == []
+
+
+def _words_of(parameter: Any) -> list[str]:
+    return [*parameter.opts, *parameter.secondary_opts]
+
+
+def test_every_call_of_the_client_is_documented_and_no_other() -> None:
+    page = (ROOT / "docs" / "client.md").read_text()
+    table = page.partition("| calls |")[2].partition("\n\n")[0]
+    named = {word for row in table.splitlines() for word in _code(row.split("|")[1:2])}
+    calls = {name for name, value in vars(AdminApi).items() if isinstance(value, Route)}
+    assert named == calls
+
+
+def test_every_error_of_the_client_is_documented_and_no_other() -> None:
+    page = (ROOT / "docs" / "client.md").read_text()
+    table = page.partition("| error |")[2].partition("\n\n")[0]
+    named = {word for row in table.splitlines() for word in _code(row.split("|")[1:2])}
+    kinds = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, LoraplexError)
+    }
+    assert named == kinds - {"LoraplexError", "Refused"}
+
+
+def _code(cells: list[str]) -> list[str]:
+    return [word for cell in cells for word in re.findall(r"`([A-Za-z_]+)`", cell)]
 
 
 def test_the_changelog_names_the_version_being_made() -> None:

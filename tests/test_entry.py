@@ -17,6 +17,7 @@ from gateway.client import Client
 from gateway.entry import Entry
 from gateway.errors import BadRequest, EngineUnavailable
 from gateway.inference import Exchange
+from gateway.key_use import KeyUse
 from gateway.metrics import Metrics
 from gateway.parts import Parts
 from gateway.routes import Route
@@ -67,6 +68,7 @@ class StandInParts:
     inference: StandInInference
     snapshots: Holder = field(default_factory=lambda: Holder(KNOWN))
     admin_key_sha256: bytes = hashlib.sha256(ADMIN_KEY.encode()).digest()
+    key_use: KeyUse = field(default_factory=lambda: KeyUse(lambda used: None))
 
 
 @dataclass
@@ -78,6 +80,7 @@ class Served:
     lines: list[Mapping[str, Any]]
     metrics: Metrics
     exchanges: list[Exchange]
+    key_use: KeyUse
     raised: BaseException | None = None
 
     @property
@@ -119,12 +122,13 @@ async def served(
     lines: list[Mapping[str, Any]] = []
     metrics, inference, wire = Metrics(), StandInInference(act), NotedConnection()
     access = AccessLog(metrics, lambda level, fields: lines.append(fields))
-    entry = Entry(route, cast(Parts, StandInParts(inference)), access)
+    parts = StandInParts(inference)
+    entry = Entry(route, cast(Parts, parts), access)
     own = (b"authorization", b"Bearer " + KEY.text.encode())
     client = client_on(wire, *(headers or (own,)))
     if gone:
         client.lost()
-    found = Served(wire, client, lines, metrics, inference.exchanges)
+    found = Served(wire, client, lines, metrics, inference.exchanges, parts.key_use)
     try:
         await entry(client)
     except asyncio.CancelledError as error:
@@ -182,6 +186,13 @@ async def test_a_stranger_is_refused_before_anything_is_done(
     (line,) = found.lines
     assert f"x-request-id: {line['request_id']}" in found.head
     assert line["tenant"] == ""
+
+
+async def test_the_use_of_a_key_is_noted_when_its_request_arrived() -> None:
+    found = await served(raising(BadRequest("no")))
+    (exchange,) = found.exchanges
+    assert found.key_use.noted == {KEY.id: exchange.record.arrived_at}
+    assert (await served(answering, (b"x-api-key", b"lpx_wrong"))).key_use.noted == {}
 
 
 @pytest.mark.parametrize("route", Route)

@@ -106,6 +106,7 @@ def test_what_the_registry_refuses_keeps_its_words(
     [
         (registry_errors.StorageError, 507, None),
         (registry_errors.DatabaseUnavailable, 503, "2"),
+        (registry_errors.OutcomeUnknown, 503, "2"),
     ],
 )
 def test_the_registrys_own_trouble_is_told_in_general(

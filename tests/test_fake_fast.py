@@ -311,7 +311,8 @@ def make_fast(**behaviour: Any) -> Fast:
     engine.totals = Totals()
 
     def read(exchange: Exchange) -> Answer:
-        return make_answer(exchange, json.loads(exchange.body), "base", engine.behaviour)
+        body = json.loads(exchange.body)
+        return make_answer(exchange, body, "base", engine.behaviour, base="base")
 
     return Fast(engine, engine.totals, Book(engine, {CHAT: Chat}, read), seed=0)
 

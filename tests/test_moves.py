@@ -6,7 +6,7 @@ import pytest
 
 from adapters_registry import moves
 from adapters_registry.errors import IllegalMove, RegistryError, StaleRevision, UnknownVersion
-from adapters_registry.types import HistoryEntry, VersionState
+from adapters_registry.types import HistoryEntry, ProofState, Verdict, VersionState
 
 CANDIDATE, LIVE = VersionState.CANDIDATE, VersionState.LIVE
 RETIRED, DELETED = VersionState.RETIRED, VersionState.DELETED
@@ -94,3 +94,82 @@ def test_a_revision_only_counts_when_one_is_given() -> None:
     moves.check_revision(3, 3)
     with pytest.raises(StaleRevision, match="at revision 3, not 2"):
         moves.check_revision(3, 2)
+
+
+def _promote(
+    state: VersionState = CANDIDATE,
+    verdict: Verdict | None = None,
+    proof: ProofState = ProofState.UNPROVED,
+    *,
+    force: bool = False,
+    require_pass: bool = False,
+) -> str | None:
+    """Why the promotion of version 2 beside a live version 1 is refused, and of which field."""
+    standings = {
+        1: moves.Standing(LIVE, Verdict.PASSED, ProofState.PROVED),
+        2: moves.Standing(state, verdict, proof),
+    }
+    try:
+        moves.check_promote(standings, 2, force=force, require_pass=require_pass)
+    except IllegalMove as refused:
+        return f"{refused.field}: {refused.message}"
+    return None
+
+
+@pytest.mark.parametrize("require_pass", [False, True])
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("proof", [ProofState.UNPROVED, ProofState.PROVED])
+@pytest.mark.parametrize("state", [VersionState.PASSED, RETIRED])
+def test_a_passed_version_can_always_be_promoted(
+    state: VersionState, proof: ProofState, force: bool, require_pass: bool
+) -> None:
+    assert _promote(state, Verdict.PASSED, proof, force=force, require_pass=require_pass) is None
+
+
+@pytest.mark.parametrize("state", [CANDIDATE, RETIRED])
+def test_what_was_not_judged_needs_force_and_a_tenant_that_lets_it(state: VersionState) -> None:
+    assert _promote(state, force=True) is None
+    unforced = _promote(state)
+    assert unforced is not None
+    assert unforced.startswith("force: version 2 has no passed evaluation: evaluate it, or")
+    for force in (False, True):
+        required = _promote(state, force=force, require_pass=True)
+        assert required is not None
+        assert required.endswith("which this tenant's policy requires")
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize(
+    ("state", "verdict", "proof", "reason"),
+    [
+        (LIVE, Verdict.PASSED, ProofState.PROVED, "live already"),
+        (LIVE, None, ProofState.UNPROVED, "live already"),
+        (VersionState.REJECTED, Verdict.REJECTED, ProofState.PROVED, "rejected"),
+        (RETIRED, Verdict.REJECTED, ProofState.PROVED, "rejected"),
+        (VersionState.PASSED, Verdict.PASSED, ProofState.INERT, "inert"),
+        (CANDIDATE, None, ProofState.INERT, "inert"),
+    ],
+)
+def test_force_changes_nothing_for_what_cannot_be_live(
+    state: VersionState, verdict: Verdict | None, proof: ProofState, reason: str, force: bool
+) -> None:
+    refused = _promote(state, verdict, proof, force=force)
+    assert refused is not None
+    assert refused.startswith("version: version 2 ")
+    assert reason in refused
+
+
+@pytest.mark.parametrize("number", [0, 2, 3])
+def test_what_does_not_exist_cannot_be_promoted(number: int) -> None:
+    standings = {
+        1: moves.Standing(LIVE, None, ProofState.UNPROVED),
+        2: moves.Standing(DELETED, Verdict.PASSED, ProofState.PROVED),
+    }
+    with pytest.raises(UnknownVersion, match=f"version {number} does not exist"):
+        moves.check_promote(standings, number, force=True, require_pass=False)
+
+
+@pytest.mark.parametrize("to", [VersionState.PASSED, VersionState.REJECTED])
+def test_rollback_never_goes_to_what_was_never_live(to: VersionState) -> None:
+    with pytest.raises(IllegalMove, match="never live"):
+        moves.rollback_target({1: LIVE, 2: to}, [], 2)

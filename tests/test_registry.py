@@ -2,7 +2,6 @@
 
 import itertools
 import multiprocessing
-import os
 import re
 import signal
 import sqlite3
@@ -10,8 +9,8 @@ import stat
 import subprocess
 import sys
 import threading
-import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +42,16 @@ from adapters_registry.tables import metadata
 from adapters_registry.tenants import parse_key, secret_matches
 from adapters_registry.types import (
     Adapter,
+    Evaluation,
+    Key,
+    Lineage,
+    Proof,
+    ProofState,
     SamplingDefaults,
     Scope,
     ServingProfile,
     TenantPolicy,
+    Verdict,
     Version,
     VersionState,
 )
@@ -55,30 +60,13 @@ from tests.adapters_for_tests import good_adapter, tiny_base
 ADMIN = "admin"
 BOTH = frozenset(Scope)
 BASE = tiny_base()
+SUPPORT = ("acme", "support")
 DEADLINE_S = 120
-
-# PostgreSQL joins in where a server is named that lets us make databases, as in
-# postgresql+psycopg://user@host/postgres
-POSTGRES = os.environ.get("LORAPLEX_TEST_POSTGRES")
-
-
-@pytest.fixture(params=["sqlite", "postgresql"] if POSTGRES else ["sqlite"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/data/registry.db"
-    return _new_postgres_database()
-
-
-def _new_postgres_database() -> str:
-    from sqlalchemy import create_engine, make_url
-
-    assert POSTGRES is not None
-    name = f"loraplex_{uuid.uuid4().hex}"
-    server = create_engine(POSTGRES, isolation_level="AUTOCOMMIT")
-    with server.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    server.dispose()
-    return make_url(POSTGRES).set(database=name).render_as_string(hide_password=False)
+BEYOND_ALL_CALENDARS = datetime.max.replace(tzinfo=timezone(timedelta(hours=-14)))
+PASSED = Evaluation(verdict=Verdict.PASSED, report={"accuracy": 0.9})
+REJECTED = Evaluation(verdict=Verdict.REJECTED)
+PROVED = Proof(state=ProofState.PROVED, difference=0.4, noise=0.001, tokens=64, base="tiny")
+INERT = PROVED.model_copy(update={"state": ProofState.INERT, "reason": "lora_B is zero"})
 
 
 @pytest.fixture
@@ -110,6 +98,9 @@ def push(
     profile: ServingProfile | None = None,
     base: BaseModelSpec = BASE,
     actor: str = ADMIN,
+    lineage: Lineage | None = None,
+    evaluation: Evaluation | None = None,
+    reason: str | None = None,
 ) -> Version:
     return registry.push(
         tenant,
@@ -119,6 +110,9 @@ def push(
         max_rank=16,
         profile=profile or ServingProfile(),
         actor=actor,
+        lineage=lineage,
+        evaluation=evaluation,
+        reason=reason,
     )
 
 
@@ -225,27 +219,38 @@ def test_a_database_of_a_newer_release_is_refused(
 # Every change is on record
 
 
-CHANGES: list[tuple[str, Callable[[Registry, Path], object]]] = [
-    ("tenant.create", lambda r, _: r.create_tenant("globex", actor=ADMIN)),
-    ("tenant.policy", lambda r, _: r.set_policy("acme", TenantPolicy(), actor=ADMIN)),
-    ("key.create", lambda r, _: r.create_key("acme", name="k", scopes=BOTH, actor=ADMIN)),
-    ("key.revoke", lambda r, _: r.revoke_key("acme", _some_key(r), actor=ADMIN)),
-    ("version.push", push),
-    ("version.promote", lambda r, _: r.promote("acme", "support", 3, actor=ADMIN)),
-    ("version.rollback", lambda r, _: r.rollback("acme", "support", actor=ADMIN)),
-    ("version.delete", lambda r, _: r.delete_version("acme", "support", 3, actor=ADMIN)),
-    ("tenant.delete", lambda r, _: r.delete_tenant("acme", actor=ADMIN)),
+CHANGES: list[tuple[str, str, Callable[[Registry, Path], object]]] = [
+    ("tenant.create", "globex", lambda r, _: r.create_tenant("globex", actor=ADMIN)),
+    ("tenant.policy", "acme", lambda r, _: r.set_policy("acme", TenantPolicy(), actor=ADMIN)),
+    ("key.create", "acme", lambda r, _: r.create_key("acme", name="k", scopes=BOTH, actor=ADMIN)),
+    ("key.rotate", "acme", lambda r, _: _rotate(r)),
+    ("key.revoke", "acme", lambda r, _: r.revoke_key("acme", _some_key(r), actor=ADMIN)),
+    ("version.push", "acme", push),
+    ("version.evaluate", "acme", lambda r, _: r.evaluate(*SUPPORT, 3, REJECTED, actor=ADMIN)),
+    ("version.prove", "acme", lambda r, _: r.record_proof(*SUPPORT, 3, PROVED, actor=ADMIN)),
+    ("version.promote", "acme", lambda r, _: r.promote(*SUPPORT, 3, actor=ADMIN, force=True)),
+    ("version.rollback", "acme", lambda r, _: r.rollback(*SUPPORT, actor=ADMIN)),
+    ("version.delete", "acme", lambda r, _: r.delete_version(*SUPPORT, 3, actor=ADMIN)),
+    ("tenant.delete", "acme", lambda r, _: r.delete_tenant("acme", actor=ADMIN)),
+    ("tenant.restore", "gone", lambda r, _: r.restore_tenant("gone", actor=ADMIN)),
+    ("tenant.purge", "due", lambda r, _: r.purge_tenants(actor=ADMIN)),
 ]
 
 
 @pytest.fixture
 def busy(acme: Registry, folder: Path) -> Registry:
-    """A registry in which every change is possible: versions 1 retired, 2 live, 3 candidate."""
+    """A registry in which every change is possible: versions 1 retired, 2 live, 3 candidate.
+
+    The tenant `gone` was deleted and can be restored, `due` is to be purged.
+    """
+    for name, undo_time in (("gone", timedelta(days=1)), ("due", timedelta(0))):
+        acme.create_tenant(name, actor=ADMIN)
+        acme.delete_tenant(name, actor=ADMIN, undo_time=undo_time)
     acme.create_key("acme", name="k", scopes=BOTH, actor=ADMIN)
     for _ in range(3):
         push(acme, folder)
-    acme.promote("acme", "support", 1, actor=ADMIN)
-    acme.promote("acme", "support", 2, actor=ADMIN)
+    acme.promote("acme", "support", 1, actor=ADMIN, force=True)
+    acme.promote("acme", "support", 2, actor=ADMIN, force=True)
     return acme
 
 
@@ -253,20 +258,36 @@ def _some_key(registry: Registry) -> str:
     return next(iter(registry.snapshot().keys))
 
 
-@pytest.mark.parametrize(("action", "change"), CHANGES, ids=[action for action, _ in CHANGES])
+def _rotate(registry: Registry, **wishes: Any) -> tuple[Key, str]:
+    overlap = wishes.pop("overlap", timedelta(hours=1))
+    return registry.rotate_key("acme", _some_key(registry), actor=ADMIN, overlap=overlap, **wishes)
+
+
+@pytest.mark.parametrize(
+    ("action", "tenant", "change"), CHANGES, ids=[name for name, *_ in CHANGES]
+)
 def test_a_change_takes_one_revision_and_leaves_one_audit_row(
-    action: str, change: Callable[[Registry, Path], object], busy: Registry, folder: Path
+    action: str,
+    tenant: str,
+    change: Callable[[Registry, Path], object],
+    busy: Registry,
+    folder: Path,
 ) -> None:
     revision, before = busy.revision(), busy.audit()
     change(busy, folder)
     assert busy.revision() == revision + 1
     newest, *rest = busy.audit()
     assert rest == before
-    assert (newest.action, newest.actor) == (action, ADMIN)
-    assert newest.tenant == ("globex" if action == "tenant.create" else "acme")
+    assert (newest.action, newest.actor, newest.tenant) == (action, ADMIN, tenant)
 
 
-MOVES = ["version.push", "version.promote", "version.rollback", "version.delete"]
+MOVES = {
+    "version.push": "push",
+    "version.evaluate": "rejected",
+    "version.promote": "promote",
+    "version.rollback": "rollback",
+    "version.delete": "delete",
+}
 
 
 @pytest.mark.parametrize("action", MOVES)
@@ -274,11 +295,21 @@ def test_a_move_takes_one_revision_of_the_adapter_and_leaves_one_history_row(
     action: str, busy: Registry, folder: Path
 ) -> None:
     before, revision = busy.history("acme", "support"), _adapter(busy).revision
-    dict(CHANGES)[action](busy, folder)
+    next(change for name, _, change in CHANGES if name == action)(busy, folder)
     newest, *rest = busy.history("acme", "support")
     assert rest == before
-    assert f"version.{newest.action}" == action
-    assert _adapter(busy).revision == revision + 1
+    assert newest.action == MOVES[action]
+    # A proof is nobody's decision.
+    assert _adapter(busy).revision == revision + (action != "version.prove")
+
+
+def test_a_proof_leaves_a_history_row_and_the_adapters_revision_as_it_is(busy: Registry) -> None:
+    before, revision = busy.history("acme", "support"), _adapter(busy).revision
+    busy.record_proof("acme", "support", 3, PROVED, actor=ADMIN)
+    newest, *rest = busy.history("acme", "support")
+    assert rest == before
+    assert (newest.action, newest.to_version) == ("proved", 3)
+    assert _adapter(busy).revision == revision
 
 
 REFUSED: list[tuple[type[RegistryError], Callable[[Registry, Path], object]]] = [
@@ -299,7 +330,7 @@ REFUSED: list[tuple[type[RegistryError], Callable[[Registry, Path], object]]] = 
     (UnknownTenant, lambda r, _: r.promote("globex", "support", 1, actor=ADMIN)),
     (UnknownAdapter, lambda r, _: r.promote("acme", "sales", 1, actor=ADMIN)),
     (UnknownVersion, lambda r, _: r.promote("acme", "support", 4, actor=ADMIN)),
-    (IllegalMove, lambda r, _: r.promote("acme", "support", 2, actor=ADMIN)),
+    (IllegalMove, lambda r, _: r.promote("acme", "support", 2, actor=ADMIN, force=True)),
     (StaleRevision, lambda r, _: r.promote("acme", "support", 3, actor=ADMIN, if_match=1)),
     (InvalidName, lambda r, _: r.promote("acme", "support", 3, actor=ADMIN, reason="x" * 2001)),
     (UnknownAdapter, lambda r, _: r.rollback("acme", "sales", actor=ADMIN)),
@@ -310,6 +341,21 @@ REFUSED: list[tuple[type[RegistryError], Callable[[Registry, Path], object]]] = 
     (UnknownVersion, lambda r, _: r.delete_version("acme", "support", 4, actor=ADMIN)),
     (UnknownAdapter, lambda r, _: r.history("acme", "sales")),
     (UnknownTenant, lambda r, _: r.history("acme' OR '1'='1", "support")),
+    (IllegalMove, lambda r, _: r.promote("acme", "support", 3, actor=ADMIN)),
+    (UnknownVersion, lambda r, _: r.evaluate(*SUPPORT, 4, PASSED, actor=ADMIN)),
+    (StaleRevision, lambda r, _: r.evaluate(*SUPPORT, 3, PASSED, actor=ADMIN, if_match=1)),
+    (UnknownVersion, lambda r, _: r.record_proof(*SUPPORT, 4, PROVED, actor=ADMIN)),
+    (UnknownAdapter, lambda r, _: r.version("acme", "sales", 1)),
+    (UnknownVersion, lambda r, _: r.version(*SUPPORT, 4)),
+    (UnknownTenant, lambda r, _: r.keys("globex")),
+    (AlreadyExists, lambda r, _: r.restore_tenant("acme", actor=ADMIN)),
+    (UnknownTenant, lambda r, _: r.restore_tenant("globex", actor=ADMIN)),
+    (UnknownTenant, lambda r, _: r.restore_tenant("due", actor=ADMIN)),
+    (UnknownTenant, lambda r, _: r.delete_tenant("gone", actor=ADMIN)),
+    (InvalidName, lambda r, _: _rotate(r, expires_at=datetime(2020, 1, 1, tzinfo=UTC))),
+    (InvalidName, lambda r, _: _rotate(r, expires_at=datetime(2999, 1, 1))),  # noqa: DTZ001
+    (InvalidName, lambda r, _: _rotate(r, expires_at=BEYOND_ALL_CALENDARS)),
+    (UnknownKey, lambda r, _: r.rotate_key("acme", "0" * 16, actor=ADMIN, overlap=timedelta(0))),
 ]
 
 
@@ -403,10 +449,15 @@ def test_a_deleted_tenant_looks_like_a_missing_one(busy: Registry, folder: Path)
         lambda name: busy.create_key(name, name="k", scopes=BOTH, actor=ADMIN),
         lambda name: busy.revoke_key(name, key, actor=ADMIN),
         lambda name: push(busy, folder, tenant=name),
-        lambda name: busy.promote(name, "support", 1, actor=ADMIN),
+        lambda name: busy.promote(name, "support", 1, actor=ADMIN, force=True),
         lambda name: busy.rollback(name, "support", actor=ADMIN),
         lambda name: busy.delete_version(name, "support", 1, actor=ADMIN),
         lambda name: busy.history(name, "support"),
+        lambda name: busy.version(name, "support", 1),
+        busy.keys,
+        lambda name: busy.evaluate(name, "support", 1, PASSED, actor=ADMIN),
+        lambda name: busy.record_proof(name, "support", 1, PROVED, actor=ADMIN),
+        lambda name: busy.rotate_key(name, key, actor=ADMIN, overlap=timedelta(0)),
     ]
     for call in calls:
         messages = set()
@@ -433,7 +484,7 @@ def test_a_tenant_made_anew_has_nothing_of_the_old_one(busy: Registry, folder: P
     assert _adapter(busy).revision > old_revision
     assert [entry.to_version for entry in busy.history("acme", "support")] == [4]
     with pytest.raises(UnknownVersion):
-        busy.promote("acme", "support", 1, actor=ADMIN)
+        busy.promote("acme", "support", 1, actor=ADMIN, force=True)
 
 
 # Versions
@@ -485,7 +536,7 @@ def test_a_refused_adapter_is_not_stored(acme: Registry, folder: Path, tmp_path:
 def test_promotion_retires_the_version_that_was_live(acme: Registry, folder: Path) -> None:
     push(acme, folder)
     push(acme, folder)
-    assert acme.promote("acme", "support", 1, actor=ADMIN).live == 1
+    assert acme.promote("acme", "support", 1, actor=ADMIN, force=True).live == 1
     adapter = acme.promote("acme", "support", 2, actor="key:abc", reason="better", force=True)
     assert adapter.live == 2
     assert adapter == _adapter(acme)
@@ -498,21 +549,21 @@ def test_promotion_retires_the_version_that_was_live(acme: Registry, folder: Pat
 
 def test_promoting_the_live_version_says_so(acme: Registry, folder: Path) -> None:
     push(acme, folder)
-    acme.promote("acme", "support", 1, actor=ADMIN)
+    acme.promote("acme", "support", 1, actor=ADMIN, force=True)
     with pytest.raises(IllegalMove, match="version 1 is live already"):
-        acme.promote("acme", "support", 1, actor=ADMIN)
+        acme.promote("acme", "support", 1, actor=ADMIN, force=True)
 
 
 def test_only_the_first_of_two_that_saw_the_same_revision_wins(busy: Registry) -> None:
     seen = _adapter(busy).revision
-    busy.promote("acme", "support", 3, actor=ADMIN, if_match=seen)
+    busy.promote("acme", "support", 3, actor=ADMIN, if_match=seen, force=True)
     with pytest.raises(StaleRevision, match=f"at revision {seen + 1}, not {seen}"):
-        busy.promote("acme", "support", 1, actor=ADMIN, if_match=seen)
+        busy.promote("acme", "support", 1, actor=ADMIN, if_match=seen, force=True)
     assert _adapter(busy).live == 3
 
 
 def test_rollbacks_go_back_step_by_step(busy: Registry) -> None:
-    busy.promote("acme", "support", 3, actor=ADMIN)
+    busy.promote("acme", "support", 3, actor=ADMIN, force=True)
     assert busy.rollback("acme", "support", actor=ADMIN, reason="worse").live == 2
     assert busy.rollback("acme", "support", actor=ADMIN).live == 1
     with pytest.raises(IllegalMove, match="no version was live before version 1"):
@@ -522,7 +573,7 @@ def test_rollbacks_go_back_step_by_step(busy: Registry) -> None:
 
 
 def test_a_rollback_passes_over_what_was_deleted(busy: Registry) -> None:
-    busy.promote("acme", "support", 3, actor=ADMIN)
+    busy.promote("acme", "support", 3, actor=ADMIN, force=True)
     busy.delete_version("acme", "support", 2, actor=ADMIN)
     assert busy.rollback("acme", "support", actor=ADMIN).live == 1
 
@@ -532,7 +583,7 @@ def test_a_deleted_versions_number_is_never_given_again(busy: Registry, folder: 
     assert _states(busy) == {1: "retired", 2: "live"}
     assert push(busy, folder).number == 4
     with pytest.raises(UnknownVersion, match="version 3 does not exist"):
-        busy.promote("acme", "support", 3, actor=ADMIN)
+        busy.promote("acme", "support", 3, actor=ADMIN, force=True)
 
 
 def test_deleting_leaves_the_files_to_the_garbage_collection(acme: Registry, folder: Path) -> None:
@@ -548,7 +599,7 @@ def _push_and_promote(registry: Registry, folder: Path, times: int) -> list[int]
     numbers = []
     for _ in range(times):
         number = push(registry, folder).number
-        registry.promote("acme", "support", number, actor=ADMIN)
+        registry.promote("acme", "support", number, actor=ADMIN, force=True)
         numbers.append(number)
     return numbers
 
@@ -603,12 +654,12 @@ def test_processes_push_and_promote_in_one_serial_history(
 def test_a_snapshot_is_of_one_moment(acme: Registry, folder: Path) -> None:
     push(acme, folder)
     push(acme, folder)
-    acme.promote("acme", "support", 1, actor=ADMIN)
+    acme.promote("acme", "support", 1, actor=ADMIN, force=True)
     done = threading.Event()
 
     def flip() -> None:
         for number in (2, 1) * 15:
-            acme.promote("acme", "support", number, actor=ADMIN)
+            acme.promote("acme", "support", number, actor=ADMIN, force=True)
         done.set()
 
     writer = threading.Thread(target=flip)
@@ -637,7 +688,7 @@ from tests.test_registry import push
 registry = Registry.open(sys.argv[1], Path(sys.argv[2]))
 while True:
     number = push(registry, Path(sys.argv[3])).number
-    registry.promote("acme", "support", number, actor="admin")
+    registry.promote("acme", "support", number, actor="admin", force=True)
     print(number, flush=True)
 """
 
@@ -731,7 +782,7 @@ def test_values_are_never_part_of_the_sql(acme: Registry, folder: Path) -> None:
     hostile: Any = "x'); DELETE FROM tenants; --"
     acme.create_key("acme", name=hostile, scopes=BOTH, actor=hostile)
     push(acme, folder, actor=hostile)
-    acme.promote("acme", "support", 1, actor=hostile, reason=hostile)
+    acme.promote("acme", "support", 1, actor=hostile, reason=hostile, force=True)
     assert acme.history("acme", "support")[0].reason == hostile
     with pytest.raises(UnknownKey):
         acme.revoke_key("acme", hostile, actor=hostile)

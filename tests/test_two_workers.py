@@ -1,7 +1,8 @@
 """Two gateway workers on one port, under the real `loraplex serve`, on a fake engine.
 
-The registry is polled once an hour here: what the other worker knows, it was told. The engine has
-few places for adapters: each worker keeps one there, and unloads what the other may still want.
+The registry is polled once an hour here, and looked at for news every 50 ms: what the other worker
+knows by the time of the answer, it was told. The engine has few places for adapters: each worker
+keeps one there, and unloads what the other may still want.
 """
 
 import contextlib

@@ -172,7 +172,7 @@ async def test_the_folder_holds_the_two_files_and_then_is_gone(tmp_path: Path) -
     async with staged(request(sent(data)), tmp_path / "staging", CAPS, 5) as upload:
         files = {file.name: file.read_bytes() for file in upload.folder.iterdir()}
         assert files == {CONFIG: b"{}", WEIGHTS: b"w" * 5000}
-        assert upload.profile.system_prompt == "Hi."
+        assert upload.metadata.serving_profile.system_prompt == "Hi."
         assert upload.folder.stat().st_mode & 0o777 == 0o700
         assert (upload.folder / WEIGHTS).stat().st_mode & 0o777 == 0o600
     assert names_in(tmp_path / "staging") == []
