@@ -592,7 +592,7 @@ def fewer_resets(results: Results) -> None:
         (last(in_flight=-1), "nothing is in flight"),
         (last(engine_open=1), "the engine answers no call"),
         (last(tasks=8), "tasks are back"),
-        (last(blocks=511_000), "memory in use is back"),
+        (last(blocks=506_000), "memory in use is back"),
         (last(heap_bytes=27 * MIB), "memory in use is back"),
         (process(END, descriptors=21), "open descriptors are back"),
         (process(END, threads=16), "threads: at most"),

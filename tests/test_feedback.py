@@ -29,6 +29,17 @@ def test_the_oldest_completions_are_forgotten() -> None:
     assert found == [False, True, True]
 
 
+def test_the_capacity_holds_but_for_its_oldest_tenth() -> None:
+    completions = Completions(capacity=1000)
+    ids = [f"{number:x}" for number in range(2500)]
+    for request_id in ids:
+        completions.record(request_id, Subject("acme", "support", "1"))
+    known = [request_id for request_id in ids if completions.take("acme", request_id)]
+    assert 900 <= len(known) <= 1000
+    assert known == ids[-len(known) :]
+    assert completions.take("acme", ids[-1]) is None, "taken once already"
+
+
 def test_feedback_is_taken_within_its_bounds() -> None:
     feedback = FeedbackIn(completion_id="chatcmpl-1", score=-1, comment="x" * 4096)
     assert (feedback.score, feedback.comment) == (-1, "x" * 4096)

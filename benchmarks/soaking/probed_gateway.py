@@ -22,7 +22,7 @@ from fastapi import FastAPI
 
 import gateway.__main__ as gateway_main
 from gateway.app import create_app
-from gateway.feedback import Completions
+from gateway.parts import Parts
 
 _KINDS = 400
 
@@ -66,13 +66,15 @@ class Probe:
         self._mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
         if self._mallinfo is not None:
             self._mallinfo.restype = _MallInfo
-        self.completions = Completions()
+        self.parts: Parts | None = None
 
     def on_signal(self, sig: int, frame: FrameType | None) -> None:
         """Called by Python between two steps of the event loop."""
         del frame
+        assert self.parts is not None
         if sig == signal.SIGUSR2:
-            self.completions._served.clear()
+            for generation in self.parts.completions._served:
+                generation.clear()
             gc.collect()
         self._number += 1
         part = self._report.with_suffix(".part")
@@ -80,7 +82,8 @@ class Probe:
         part.rename(self._report)
 
     def _holdings(self) -> Holdings:
-        served = self.completions._served
+        assert self.parts is not None
+        served = self.parts.completions._served
         # First, since what follows takes some itself.
         blocks, heap_bytes = sys.getallocatedblocks(), self._heap_bytes()
         tasks = asyncio.all_tasks(asyncio.get_running_loop())
@@ -90,7 +93,10 @@ class Probe:
             objects=dict(Counter(type(o).__name__ for o in gc.get_objects()).most_common(_KINDS)),
             blocks=blocks,
             heap_bytes=heap_bytes,
-            remembered_bytes=sys.getsizeof(served) + sum(map(sys.getsizeof, served)),
+            remembered_bytes=sum(
+                sys.getsizeof(generation) + sum(map(_taken_bytes, generation))
+                for generation in served
+            ),
         )
 
     def _heap_bytes(self) -> int:
@@ -101,6 +107,11 @@ class Probe:
         return int(found.uordblks + found.hblkhd)
 
 
+def _taken_bytes(text: str) -> int:
+    """Python gives out small blocks in steps of 16 bytes."""
+    return -(-sys.getsizeof(text) // 16) * 16
+
+
 def main() -> None:
     """Runs the gateway."""
     settings, report = map(Path, sys.argv[1:])
@@ -108,7 +119,7 @@ def main() -> None:
 
     def create_watched_app(*arguments: Any) -> FastAPI:
         app = create_app(*arguments)
-        probe.completions = app.state.parts.completions
+        probe.parts = app.state.parts
         return app
 
     # Where `main` finds it.

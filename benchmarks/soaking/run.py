@@ -37,6 +37,8 @@ class Options:
     reset_share: float = _RESET_SHARE
     stretches: int = 10
     silent_readers: bool = True
+    settle_s: float = 0.0
+    """How long the gateway is left alone before the first look, for what it does by the minute."""
     patience: Patience = field(default_factory=Patience)
 
 
@@ -101,6 +103,7 @@ class Soak:
         ]
         await self._crowd.follow(iter(planned), lambda: None)
         self._crowd.leave()
+        await asyncio.sleep(self._options.settle_s)
         self._engine.let_go()
         await self._quiet(alone=True)
         holdings = await self._look(START, collected=True)

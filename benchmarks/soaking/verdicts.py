@@ -10,12 +10,9 @@ CANCELLED_SHARE = 0.10
 RESET_SHARE = 0.01
 LONG_ENOUGH = 10_000
 """Requests between the two quarters, without which growth says nothing."""
-GROWTH_BYTES = 16 * 2**20
-"""Resident memory moves by as much between two looks, with the requests that were largest at once;
-what was lost for good is seen exactly in the memory in use."""
-BLOCKS = 10_000
-"""Small blocks that may be new at the end: series of statuses that the start has not seen, SQL that
-was compiled since, once each. What is lost with one request in ten would be as many."""
+GROWTH_BYTES = 8 * 2**20
+BLOCKS = 5_000
+"""Small blocks that may be new at the end: the series of statuses that the start has not seen."""
 HEAP_BYTES = 2**20
 THREADS = 8
 """The event loop's own pool of threads is filled as it is needed."""
