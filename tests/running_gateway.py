@@ -132,6 +132,16 @@ class RunningGateway:
         """The log's lines of inference requests."""
         return [line for line in self.log() if line["event"] == "request" and "route" in line]
 
+    def request_logged(self, request_id: str) -> dict[str, Any]:
+        """The log's line of one request, waited for: lines are written some 20 ms at a time."""
+
+        def found() -> list[dict[str, Any]]:
+            return [line for line in self.requests_logged() if line["request_id"] == request_id]
+
+        self.wait_for(lambda: bool(found()))
+        (line,) = found()
+        return line
+
     def wait_for(self, holds: Callable[[], bool], *, deadline_s: float = 20.0) -> None:
         """Returns once `holds()` is true."""
         end_s = time.monotonic() + deadline_s

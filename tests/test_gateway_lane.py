@@ -281,12 +281,14 @@ def test_who_goes_away_closes_the_engines_call_whatever_it_sent(
     gateway.fake.control(hold_after_tokens=0)
     fields = {"model": "support", "prompt": "x", "stream": stream}
     request = asking(gateway, body=json.dumps(fields).encode() + b" " * size)
+    before = len(gateway.requests_logged())
     with connected(gateway.port) as client:
         client.sendall(request)
         gateway.fake.wait_for(lambda state: state["open"] == 1)
         reset(client)
         gateway.fake.wait_for(lambda state: state["open"] == 0)
-    gateway.wait_for(lambda: gateway.requests_logged()[-1]["outcome"] == "cancelled")
+    gateway.wait_for(lambda: len(gateway.requests_logged()) == before + 1)
+    assert gateway.requests_logged()[-1]["outcome"] == "cancelled"
 
 
 def test_who_goes_away_in_the_queue_of_a_load_is_counted(
@@ -328,6 +330,7 @@ def test_who_goes_away_as_the_engine_ends_is_counted_once(
             going.join()
         gateway.fake.wait_for(lambda state: state["open"] == 0)
     gateway.wait_for(lambda: _counted(gateway) == before + calls)
+    gateway.wait_for(lambda: len(gateway.requests_logged()) == before + calls)
     assert {line["outcome"] for line in gateway.requests_logged()[-calls:]} <= {
         "cancelled",
         "served",

@@ -180,7 +180,7 @@ def test_a_stream_that_breaks_ends_with_one_error_event(gateway: RunningGateway,
     assert "incomplete" in json.dumps(problems[0])
     assert answer.text.endswith("\n\n")
     gateway.wait_for(lambda: broken() == before + 1)
-    line = gateway.requests_logged()[-1]
+    line = gateway.request_logged(answer.headers["x-request-id"])
     assert (line["outcome"], line["tokens_estimated"]) == ("broken", True)
     assert line["completion_tokens"] > 0
 
@@ -197,7 +197,7 @@ def test_an_error_event_of_the_engine_stays_the_only_one(
     assert len(problems) == 1
     assert "incomplete" in json.dumps(problems[0])
     assert "Internal server error" not in answer.text
-    gateway.wait_for(lambda: gateway.requests_logged()[-1]["outcome"] == "broken")
+    assert gateway.request_logged(answer.headers["x-request-id"])["outcome"] == "broken"
 
 
 @pytest.mark.parametrize("path", CALLS)
