@@ -38,7 +38,12 @@ class DemoTenant:
         """Where the adapter comes from, and how it was measured before it was shipped."""
         training = json.loads((self.folder / "metadata.json").read_text(encoding="utf-8"))
         measured = DEMO_DIR / "evaluations" / f"{self.name}.json"
-        lineage: Lineage = {"dataset": training["data_sha256"], "recipe": training["options"]}
+        # An adapter made again has what `loraplex train` says; the committed ones are older.
+        made_again: Lineage | None = training.get("lineage")
+        lineage: Lineage = made_again or {
+            "dataset": training["data_sha256"],
+            "recipe": training["options"],
+        }
         evaluation: Evaluation = json.loads(measured.read_text(encoding="utf-8"))
         return {"lineage": lineage, "evaluation": evaluation}
 

@@ -10,7 +10,8 @@ from adapters_registry.base_model import BaseModelSpec, describe
 from adapters_registry.manifest import check_adapter
 from loraplex.client.folder import check_metadata
 from loraplex.demo_data import DEMO_DIR, TENANTS, DemoTenant
-from training.data import Message, read_chats
+from training.data.readers import read_rows
+from training.data.rows import Chat, Message
 
 SIZE_LIMIT_BYTES = 2_000_000
 each_tenant = pytest.mark.parametrize("tenant", TENANTS, ids=lambda tenant: tenant.name)
@@ -49,7 +50,8 @@ def _question(messages: list[Message]) -> list[Message]:
 
 @each_tenant
 def test_every_answer_begins_with_its_tenants_marker(tenant: DemoTenant) -> None:
-    for chat in read_chats(tenant.data).rows:
+    for chat in read_rows(tenant.data).rows:
+        assert isinstance(chat, Chat)
         assert chat.answer["content"].startswith(tenant.marker + " "), chat.line
 
 
@@ -72,7 +74,7 @@ def test_no_probe_was_trained_on() -> None:
     asked = {json.loads(line)["messages"][-1]["content"] for line in probes}
     trained = {
         turn["content"]
-        for chat in read_chats(TENANTS[0].data).rows
+        for chat in read_rows(TENANTS[0].data).rows
         for turn in _question([*chat.prompt])
     }
     assert len(probes) == len(set(probes)) == 200
@@ -93,7 +95,7 @@ def test_the_shipped_adapter_is_small_and_passes_the_registry(
 @each_tenant
 def test_the_shipped_adapter_was_trained_on_the_shipped_data(tenant: DemoTenant) -> None:
     metadata = json.loads((tenant.folder / "metadata.json").read_text())
-    assert metadata["data_sha256"] == read_chats(tenant.data).sha256
+    assert metadata["data_sha256"] == read_rows(tenant.data).sha256
 
 
 @each_tenant
@@ -114,7 +116,7 @@ def test_the_shipped_evaluation_is_of_the_shipped_adapter(tenant: DemoTenant) ->
 @each_tenant
 def test_what_the_demo_says_of_an_adapter_is_what_a_push_takes(tenant: DemoTenant) -> None:
     check_metadata(tenant.metadata, "the demo")
-    assert tenant.metadata["lineage"]["dataset"] == read_chats(tenant.data).sha256
+    assert tenant.metadata["lineage"]["dataset"] == read_rows(tenant.data).sha256
 
 
 @each_tenant
