@@ -1,0 +1,1 @@
+"""The recipe: what one run trains, how, and what it must show."""
