@@ -1,0 +1,1 @@
+"""training.py's parts."""

@@ -1,0 +1,1 @@
+"""From rows to an adapter: training in processes of its own, resumed after any end."""
