@@ -52,7 +52,7 @@ def run_child(module: str, arguments: list[str], report: Report = silent) -> Non
 
 def serve_parent(work: Callable[[Report], None]) -> int:
     """The child's side: does the work, says how it goes, gives back the exit code."""
-    lines = _take_standard_output()
+    lines = take_standard_output()
     if CHILD_FLAG in sys.argv:
         threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -100,7 +100,7 @@ def _how_it_ended(code: int, log: IO[bytes]) -> str:
     return f"the work on the base model failed: {last}"
 
 
-def _take_standard_output() -> IO[str]:
+def take_standard_output() -> IO[str]:
     """Keeps standard output for our lines alone: what libraries print goes to standard error."""
     sys.stdout.flush()
     lines = os.fdopen(os.dup(1), "w")

@@ -27,7 +27,7 @@ def pull(
     """Pull a version, by default the live one, into a folder that can be pushed again."""
     ref = parse_ref(name)
     with connect(url, key) as gateway:
-        version = _wanted(gateway, ref)
+        version = wanted_version(gateway, ref)
         number = version["version"]
         folder = out or Path(f"{ref.adapter}-{number}")
         try:
@@ -48,7 +48,8 @@ def pull(
     print_line(f"Pulled {label}, digest {version['digest'][:12]}, into {folder}.")
 
 
-def _wanted(gateway: Client, ref: Ref) -> Version:
+def wanted_version(gateway: Client, ref: Ref) -> Version:
+    """The version that is named, else the live one."""
     if ref.version is not None:
         return gateway.version(ref.tenant, ref.adapter, ref.version)
     for version in gateway.versions(ref.tenant, ref.adapter):

@@ -1,0 +1,1 @@
+"""Texts and instructions of general ability, written for this repository."""
