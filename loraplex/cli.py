@@ -26,6 +26,11 @@ COMMANDS = {
     "serve": Lazy("loraplex.serve", "serve", "Run the gateway, with vLLM as its child."),
     "demo": Lazy("loraplex.demo", "demo", "Show the whole idea on a real model, then clean up."),
     "status": Lazy("loraplex.status", "status", "Show whether the gateway and engines are ready."),
+    "data": Lazy("loraplex.data", "app", "Check training data, split it, see it as a model does."),
+    "train": Lazy("loraplex.train", "train", "Train an adapter from a recipe, and judge it."),
+    "eval": Lazy(
+        "loraplex.eval", "evaluate", "Score answers on the engine, with and without an adapter."
+    ),
     "tenants": Lazy("loraplex.tenants", "app", "Create, delete, restore and move tenants."),
     "keys": Lazy("loraplex.keys", "app", "Create, rotate and revoke a tenant's keys."),
     "adapters": Lazy("loraplex.adapters", "app", "Push, compare, promote and roll back adapters."),

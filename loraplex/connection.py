@@ -39,10 +39,15 @@ class Connection:
     key_source: str
 
 
+def gateway_connection(url: str | None, key: str | None) -> Connection:
+    """The gateway that flags, environment and this machine name."""
+    return find_connection(url, key, os.environ)
+
+
 @contextmanager
 def connect(url: str | None, key: str | None) -> Iterator[Client]:
     """A client for the gateway that flags, environment and this machine name."""
-    with client_of(find_connection(url, key, os.environ)) as client:
+    with client_of(gateway_connection(url, key)) as client:
         yield client
 
 

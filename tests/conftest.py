@@ -17,6 +17,9 @@ from tests.live_system import LiveSystem, start
 from tests.postgres_server import PostgresServer, find_programs, postgres_server
 from tests.running_gateway import TinyModel, make_tiny_model
 from tests.s3_server import CREDENTIALS, S3Bucket, S3Server
+from tests.tiny_base import make_tiny_adapter, make_tiny_base
+from tests.training_runs import FinishedRun, finish_run
+from training.evaluation.offline import OfflineEngine
 
 
 @pytest.fixture
@@ -99,7 +102,37 @@ def pytest_asyncio_loop_factories(
 
 
 @pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model small enough to train in seconds, with weights."""
+    return make_tiny_base(tmp_path_factory.mktemp("bases") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> FinishedRun:
+    """A training run on the tiny base that passed its gates."""
+    return finish_run(tmp_path_factory.mktemp("finished"), tiny_base)
+
+
+@pytest.fixture(scope="session")
 def embedded_model() -> Path:
     """The embedded model's folder, converted first on a new machine."""
     cache_dir = os.environ.get("LORAPLEX_CACHE_DIR") or platformdirs.user_cache_dir("loraplex")
     return ensure_embedded(Path(cache_dir))
+
+
+@pytest.fixture(scope="session")
+def tiny_adapter(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter of it, of rank 4, that changes its answers."""
+    return make_tiny_adapter(tiny_base, tmp_path_factory.mktemp("adapters") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def offline_engine(tiny_base: Path) -> Iterator[OfflineEngine]:
+    """The session's one offline engine, on the tiny base. An error ends it: cause none on it."""
+    if importlib.util.find_spec("vllm") is None:
+        missing = "vLLM is not installed; `make setup` installs it"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with OfflineEngine(tiny_base, max_rank=8) as engine:
+        yield engine

@@ -28,6 +28,8 @@ LIGHT_PACKAGES = ["adapters_registry", "gateway", "loraplex"]
 READS_ENVIRONMENT = {
     "gateway/config.py": "the settings",
     "gateway/launch.py": "hands the environment on to vLLM's process",
+    "training/evaluation/engine_child.py": "sets up vLLM's own process",
+    "training/evaluation/trainers_model.py": "sets how its own threads wait",
     "loraplex/connection.py": "LORAPLEX_URL and LORAPLEX_KEY of the client commands",
 }
 

@@ -14,6 +14,7 @@ from loraplex.cli import COMMANDS, load
 from loraplex.client import errors
 from loraplex.client.api import AdminApi, Route
 from loraplex.errors import LoraplexError
+from training.evaluation.scorers.catalogue import SCORERS
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS_PAGE = ROOT / "docs" / "settings.md"
@@ -55,6 +56,13 @@ def test_the_settings_page_is_the_printed_one(tmp_path: Path) -> None:
     ).stdout
     fix = "run: .venv/bin/python scripts/settings_reference.py > docs/settings.md"
     assert printed == SETTINGS_PAGE.read_text(), fix
+
+
+def test_every_scorer_is_documented_and_no_other() -> None:
+    page = (ROOT / "docs" / "evaluation.md").read_text()
+    table = page.partition("| scorer |")[2].partition("\n\n")[0]
+    named = {name for row in table.splitlines() for name in _code(row.split("|")[1:2])}
+    assert named == set(SCORERS)
 
 
 def test_links_in_the_documentation_lead_somewhere() -> None:
@@ -129,7 +137,7 @@ def test_every_error_of_the_client_is_documented_and_no_other() -> None:
 
 
 def _code(cells: list[str]) -> list[str]:
-    return [word for cell in cells for word in re.findall(r"`([A-Za-z_]+)`", cell)]
+    return [word for cell in cells for word in re.findall(r"`([A-Za-z_0-9]+)`", cell)]
 
 
 def test_the_changelog_names_the_version_being_made() -> None:

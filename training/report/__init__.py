@@ -1,0 +1,1 @@
+"""What a run came to: as JSON for programs, as one HTML page for people."""
