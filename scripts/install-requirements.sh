@@ -26,6 +26,12 @@ for word in "$@"; do
     esac
 done
 
+# Python then never keeps what it compiled: each process would compile torch and vLLM anew, for ten
+# seconds and more.
+if [ -n "${PYTHONDONTWRITEBYTECODE:-}" ]; then
+    arguments+=(--compile-bytecode)
+fi
+
 # An interrupted installation may leave half a package that passes for a whole one.
 unfinished=$venv/.unfinished
 if [ -e "$unfinished" ]; then

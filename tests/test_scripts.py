@@ -197,6 +197,21 @@ def test_uv_looks_where_pip_looks(
     assert result.stdout.strip() == expected
 
 
+@pytest.mark.parametrize(("variable", "compiles"), [("1", True), ("", False)])
+def test_what_python_will_not_keep_is_compiled_at_the_installation(
+    tmp_path: Path, variable: str, compiles: bool
+) -> None:
+    tools = tmp_path / "venv" / "bin"
+    tools.mkdir(parents=True)
+    _program(tools, "python", "exit 0")
+    _program(tools, "uv", 'echo "$*"')
+    arguments = [str(tmp_path / "venv"), "cpu"]
+    result = _run(
+        "install-requirements.sh", *arguments, path=None, PYTHONDONTWRITEBYTECODE=variable
+    )
+    assert ("--compile-bytecode" in result.stdout) == compiles
+
+
 def test_an_interrupted_installation_starts_from_an_empty_environment(tmp_path: Path) -> None:
     venv = tmp_path / "venv"
     (venv / "bin").mkdir(parents=True)
