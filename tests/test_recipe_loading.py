@@ -242,7 +242,7 @@ def test_a_recipe_without_gates_or_rows_is_refused(recipe: Path) -> None:
         ("schedule.max_tokens=3", "schedule.max_tokens: 3 holds no row"),
         (
             "schedule.micro_batch_size=32",
-            "schedule.micro_batch_size: 32 is more than batch_size 16",
+            "schedule.micro_batch_size: 32 is more than batch_size 8",
         ),
         ("adapter.target_modules=[]", "adapter.target_modules: names no module"),
         ("adapter.target_modules=[3]", "adapter.target_modules[0]: `3` does not fit; give a text"),

@@ -292,5 +292,5 @@ def test_fewer_rows_at_once_are_taken_where_little_is_free(
     found = _check(tiny_base, spec, rows, machine=tight, schedule=schedule)
     assert found.memory.micro_batch_size < 4
     assert "rows at once instead of 4" in found.warnings[-1]
-    with pytest.raises(TrainingError, match=r"schedule.micro_batch_size: 16 rows at once take"):
-        _check(tiny_base, spec, rows, machine=tight, schedule=schedule | {"micro_batch_size": 16})
+    with pytest.raises(TrainingError, match=r"schedule.micro_batch_size: 8 rows at once take"):
+        _check(tiny_base, spec, rows, machine=tight, schedule=schedule | {"micro_batch_size": 8})
