@@ -281,11 +281,16 @@ def test_files_of_two_kinds_are_refused(tmp_path: Path) -> None:
         check({"chats": chats, "pairs": read_rows(other)})
 
 
-def test_a_file_without_a_good_row_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_a_good_row_is_refused_row_by_row(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_text("{oops\n")
-    with pytest.raises(TrainingError, match="no row can be used; the first: line 1: is not JSON"):
+    path.write_text("{oops\n" + "\n" + "[]\n" * 25)
+    with pytest.raises(TrainingError) as refused:
         check({"rows": read_rows(path)})
+    told = refused.value.message.splitlines()
+    assert told[0] == "no row can be used:"
+    assert told[1].startswith("  rows, line 1: is not JSON")
+    assert told[2].startswith("  rows, line 3: ")
+    assert told[-1] == "  and 6 more"
 
 
 def test_the_sample_is_the_same_for_the_same_rows_in_any_order(tmp_path: Path) -> None:

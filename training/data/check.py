@@ -44,6 +44,8 @@ from training.errors import DataError, TrainingError
 
 _ORDER = {"error": 0, "warning": 1, "advice": 2}
 _SAMPLE_CHARS = 600
+_LISTED = 20
+"""Bad rows told one by one where there is no other row."""
 _TEMPLATE = "chat_template"
 """The field of a DataError that is not the row's fault."""
 
@@ -83,13 +85,18 @@ def check(
     _check_kinds(parts)
     rows = Joined(parts)
     if not len(rows):
-        first = next(error for part in parts.values() for error in part.bad)
-        raise TrainingError(f"no row can be used; the first: {first.message}")
+        raise TrainingError(_no_row(parts))
     similar = compare_rows(rows, progress)
     measured = None if count is None else measure(rows, count, limit, progress)
     progress("looking at answers", None)
     found = _look(rows, similar, measured)
     return Checked(_report(rows, found), similar)
+
+
+def _no_row(parts: Mapping[str, DataFile]) -> str:
+    bad = [f"  {name}, {error.message}" for name, part in parts.items() for error in part.bad]
+    more = [f"  and {len(bad) - _LISTED} more"] if len(bad) > _LISTED else []
+    return "\n".join(["no row can be used:", *bad[:_LISTED], *more])
 
 
 def _check_kinds(parts: Mapping[str, DataFile]) -> None:
