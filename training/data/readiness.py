@@ -54,7 +54,7 @@ def class_findings(classes: Classes) -> Iterator[Finding]:
         )
 
 
-def relation_findings(found: Relation | None) -> Iterator[Finding]:
+def relation_findings(file: str, found: Relation | None) -> Iterator[Finding]:
     """Labels that look shuffled. Never an error: no relation in words is not yet no relation."""
     if found is not None and found.unrelated:
         yield Finding(
@@ -63,6 +63,7 @@ def relation_findings(found: Relation | None) -> Iterator[Finding]:
             message="the answers look shuffled: they have no more to do with their own inputs than"
             f" with those of other rows (looked at {found.rows:,} rows); check that each answer"
             " stands beside its input",
+            file=file,
         )
 
 

@@ -39,8 +39,11 @@ COMMON_COUNT = 50
 BUCKET = 24
 
 # Labels that look shuffled: below this many standard deviations above chance there is no relation.
+# From so many rows on, right labels lie at 18 or more, and shuffled ones once came to 3.2 by chance.
 UNRELATED_Z = 3.0
 UNRELATED_MIN_ROWS = 60
+UNRELATED_Z_MANY = 4.5
+UNRELATED_MANY_ROWS = 200
 
 # Classes: at most this many different answers, each with this many rows on average.
 MAX_CLASSES = 200

@@ -13,7 +13,12 @@ import numpy.typing as npt
 from training.data.fingerprints import digest
 from training.data.rows import Row
 from training.data.texts import FILLERS, answer_of, input_text, stem, words_of
-from training.data.thresholds import UNRELATED_MIN_ROWS, UNRELATED_Z
+from training.data.thresholds import (
+    UNRELATED_MANY_ROWS,
+    UNRELATED_MIN_ROWS,
+    UNRELATED_Z,
+    UNRELATED_Z_MANY,
+)
 
 _ROWS = 1500
 """Looked at, at most: those with the smallest digests."""
@@ -56,7 +61,8 @@ def relation(rows: Sequence[Row], shared_system: str | None) -> Relation | None:
         return None
     nearest = _nearest(inputs)
     repeats, neighbours = _above_chance(inputs @ answers.T, alike, nearest)
-    unrelated = max(repeats, neighbours) < UNRELATED_Z
+    limit = UNRELATED_Z_MANY if len(sample) >= UNRELATED_MANY_ROWS else UNRELATED_Z
+    unrelated = max(repeats, neighbours) < limit
     return Relation(len(sample), repeats, neighbours, unrelated)
 
 
