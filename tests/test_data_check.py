@@ -68,7 +68,7 @@ def test_shuffled_labels_are_found_and_right_ones_in_another_order_are_not(tmp_p
 def test_right_labels_in_one_file_do_not_hide_those_shuffled_in_another(tmp_path: Path) -> None:
     report = _report(tmp_path, shuffled_answers(ROWS[:200]), ROWS[200:])
     (found,) = _found(report, "unrelated_answers")
-    assert found.file == "train.jsonl"
+    assert found.where() == "train.jsonl"
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -30,9 +30,9 @@ class Finding(BaseModel):
     examples: tuple[str, ...] = ()
 
     def where(self) -> str:
-        """`train.jsonl, lines 3, 17, ...`; empty where no lines are named."""
+        """`train.jsonl, lines 3, 17, ...`; the file where no lines are named, empty without one."""
         if not self.lines:
-            return ""
+            return self.file or ""
         shown = ", ".join(map(str, self.lines[:LINES_SHOWN]))
         rest = ", ..." if len(self.lines) > LINES_SHOWN else ""
         lines = f"{'line' if len(self.lines) == 1 else 'lines'} {shown}{rest}"

@@ -39,7 +39,7 @@ COMMON_COUNT = 50
 BUCKET = 24
 
 # Labels that look shuffled: below this many standard deviations above chance there is no relation.
-# From so many rows on, right labels lie at 18 or more, and shuffled ones once came to 3.2 by chance.
+# Among many rows right labels lie at 18 or more, and shuffled ones once came to 3.2 by chance.
 UNRELATED_Z = 3.0
 UNRELATED_MIN_ROWS = 60
 UNRELATED_Z_MANY = 4.5
