@@ -49,7 +49,7 @@ def test_the_template_loads_and_has_the_defaults_of_all_that_was_not_chosen(tmp_
     loaded = _loaded(data, tmp_path / "recipes")
     plain = Recipe.model_validate({"data": {"train": data}, "gates": ["forgetting <= 0.1"]})
     differing = {name for name, value in _values(plain).items() if _values(loaded)[name] != value}
-    assert differing == {"evaluation.scorers"}
+    assert differing == {"data.replay", "evaluation.scorers"}
     assert loaded.data.train == data
     assert loaded.evaluation.scorers == ("token_f1", "chrf", "length", "repetition")
 
