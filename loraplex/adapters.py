@@ -35,6 +35,8 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List adapters, of one tenant or of all (with the admin key)."""
+    if tenant and "/" in tenant:
+        raise UsageError(f"TENANT: for one adapter's versions, loraplex adapters show {tenant}")
     with connect(url, key) as gateway:
         tenants = [tenant] if tenant else [one["name"] for one in gateway.tenants()]
         found = [adapter for one in tenants for adapter in gateway.adapters(one)]

@@ -179,6 +179,8 @@ def test_every_table_shows_what_the_gateway_says(gateway: RunningGateway, tmp_pa
     key_id = json_of(gateway, "keys create tables --name ci")["id"]
     assert f"{key_id}  ci" in text_of(gateway, "keys list tables")
     assert "tables/support    @1         1" in text_of(gateway, "adapters list tables")
+    wrong = run(gateway, "adapters list tables/support")
+    assert (wrong.exit_code, "loraplex adapters show tables/support" in wrong.stderr) == (2, True)
     assert "tables/support" in text_of(gateway, "adapters list")
     assert "@1       live" in text_of(gateway, "adapters show tables/support")
     assert "tables/support@1" in text_of(gateway, "adapters show tables/support@1")
