@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from training.bfloat16 import cpu_has_bfloat16
 from training.data.rows import Chat, Message
 from training.encoding import IGNORED, encode
 from training.errors import EvaluationError
@@ -218,14 +219,9 @@ def _choices(config: "PretrainedConfig", options: Mapping[str, Any]) -> dict[str
 
 
 def _cpu_dtype(config: "PretrainedConfig", wanted: str) -> str:
-    """bfloat16 where the CPU multiplies it in hardware; elsewhere it is several times slower."""
-    import torch
-
     if wanted != "auto" or getattr(config, "quantization_config", None):
         return wanted
-    flags = torch.cpu.get_capabilities()
-    fast = any(flags.get(flag) for flag in ("amx_bf16", "avx512_bf16", "bf16"))
-    return "bfloat16" if fast else "float32"
+    return "bfloat16" if cpu_has_bfloat16() else "float32"
 
 
 def _kv_bytes_per_token(text: "PretrainedConfig", dtype: str) -> int:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from training.bfloat16 import cpu_has_bfloat16
 from training.errors import RecipeError, TrainingError
 from training.recipe.recipe import AdapterPart, Method
 
@@ -23,8 +24,7 @@ def pick_dtype(wanted: Literal["auto", "float32", "bfloat16"]) -> "torch.dtype":
     if torch.cuda.is_available():
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        cpu = torch.cpu.get_capabilities()
-        fast = any(cpu.get(flag) for flag in ("avx512_bf16", "amx_bf16", "bf16"))
+        fast = cpu_has_bfloat16()
     return torch.bfloat16 if fast else torch.float32
 
 
