@@ -85,6 +85,26 @@ def test_shuffled_classes_are_found_and_right_ones_are_not(seed: int) -> None:
     assert shuffled.unrelated
 
 
+def test_turns_of_no_matter_before_the_last_do_not_make_right_labels_look_shuffled() -> None:
+    def behind_another(rows: Sequence[Chat]) -> list[Chat]:
+        earlier = [(*row.prompt, row.answer) for row in random.Random(5).sample(ROWS, len(rows))]
+        return [
+            Chat(row.line, (*turn, *row.prompt), row.answer)
+            for turn, row in zip(earlier, rows, strict=True)
+        ]
+
+    intents = [
+        chat(row.line, row.prompt[0]["content"], json.loads(row.answer["content"])["intent"])
+        for row in ROWS[:300]
+    ]
+    right = relation(behind_another(intents), None)
+    shuffled = relation(behind_another(shuffled_answers(intents)), None)
+    assert right is not None
+    assert shuffled is not None
+    assert not right.unrelated
+    assert shuffled.unrelated
+
+
 def test_answers_that_are_all_the_same_cannot_look_shuffled() -> None:
     rows = [chat(row.line, row.prompt[0]["content"], "Always this.") for row in ROWS]
     assert relation(rows, None) is None
@@ -184,6 +204,17 @@ def test_mostly_copies_are_an_error(tmp_path: Path) -> None:
 def test_few_rows_are_said(tmp_path: Path, count: int, severity: str | None) -> None:
     found = _found(_report(tmp_path, ROWS[:count]), "few_rows")
     assert [one.severity for one in found] == ([severity] if severity else [])
+
+
+@pytest.mark.parametrize(
+    ("learned", "severity"), [(24, "error"), (25, "warning"), (50, "advice"), (250, None)]
+)
+def test_many_held_out_rows_do_not_make_up_for_few_that_are_learned(
+    tmp_path: Path, learned: int, severity: str | None
+) -> None:
+    found = _found(_report(tmp_path, ROWS[:learned], ROWS[300:]), "few_rows")
+    assert [one.severity for one in found] == ([severity] if severity else [])
+    assert all(one.message.startswith(f"{learned} rows beside those held out") for one in found)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.rows_for_tests import chat, requests, write_rows
+from training.data.draw import generic_rows
 from training.data.prepare import Prepared, prepare
 from training.data.rows import Chat, Row
 from training.data.split_folder import write_split
@@ -126,6 +127,25 @@ def test_a_limit_draws_evenly_and_replay_is_mixed_in(folder: Path) -> None:
         row.answer["content"].split('"')[3] for row in found.train[:60] if isinstance(row, Chat)
     ]
     assert sorted(intents.count(name) for name in ("Weather", "Music", "Rate")) == [20, 20, 20]
+
+
+def test_replayed_rows_are_those_that_fit(folder: Path) -> None:
+    found = _prepare(folder, max_tokens=60, replay=0.5)
+    assert found.replayed == 140
+    assert all(len(row.prompt[-1]["content"]) <= 60 for row in found.train)
+    longest = max(len(row.prompt[-1]["content"]) for row in ROWS)
+    assert longest <= 60 < max(len(row.prompt[-1]["content"]) for row in generic_rows())
+
+
+def test_replay_of_which_no_row_fits_is_refused(folder: Path) -> None:
+    def count(row: Row) -> int:
+        if row not in ROWS:
+            raise DataError(row.line, "chat_template", "does not take it")
+        return 1
+
+    part = DataPart(train=Path("rows.jsonl"), replay=0.1)
+    with pytest.raises(TrainingError, match=r"data\.replay: no generic row fits"):
+        prepare(part, folder, count, None, lambda *_: None)
 
 
 def test_preferences_have_no_replay(tmp_path: Path) -> None:

@@ -31,7 +31,9 @@ from training.evaluation.engines import Subject
 from training.evaluation.offline import OfflineEngine
 from training.inputs import read_inputs
 from training.lineage import registry_metadata
+from training.pipeline import RunOptions, check_run
 from training.recipe.loading import load_recipe
+from training.recipe.machine_memory import MachineMemory
 from training.report.run_report import RunReport
 
 DEADLINE_S = 300.0
@@ -152,6 +154,25 @@ def test_what_was_made_is_judged_without_training_anew(
     ).read_bytes()
     assert result.report.evaluation is not None
     assert set(result.report.evaluation.metrics[0].against) == {"base", "live"}
+
+
+def test_what_was_made_is_judged_where_no_memory_is_left_to_train(
+    finished_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = MachineMemory(1 << 40, 0)
+    monkeypatch.setattr("training.recipe.preflight.machine_memory", lambda _: full)
+    assert finished_run.judged_again(tmp_path / "run").verdict == "passed"
+    with pytest.raises(TrainingError, match="memory: one row at once takes"):
+        train(finished_run.recipe, tmp_path / "another.run", finished_run.cache_dir)
+
+
+def test_warnings_of_the_data_name_file_and_lines(tmp_path: Path, tiny_base: Path) -> None:
+    recipe = write_recipe(tmp_path, tiny_base)
+    write_rows(tmp_path / "rows.jsonl", [*make_rows(), {**make_rows(1)[0], "completion": "no"}])
+    options = RunOptions("run", "loraplex train run.yaml", tmp_path / "cache")
+    (data, *_) = check_run(load_recipe(recipe), options).warnings
+    assert data.startswith("data: 2 of 97 rows contradict another")
+    assert data.endswith("(train, lines 1, 97)")
 
 
 def test_a_loss_that_so_few_rows_cannot_show_is_inconclusive(

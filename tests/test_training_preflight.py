@@ -281,6 +281,15 @@ def test_a_run_that_does_not_fit_into_memory_is_refused(
         _check(tiny_base, spec, machine=small)
 
 
+def test_what_is_trained_already_needs_no_memory_to_be_judged(
+    tiny_base: Path, spec: BaseModelSpec
+) -> None:
+    full = MachineMemory(64 * GIB, 0)
+    found = check(_recipe(), GOOD, tiny_base, spec, machine=full, trained=True)
+    assert found.warnings == ()
+    assert found.memory == _check(tiny_base, spec).memory
+
+
 def test_fewer_rows_at_once_are_taken_where_little_is_free(
     tiny_base: Path, spec: BaseModelSpec
 ) -> None:

@@ -87,7 +87,7 @@ class Checked:
     def warnings(self) -> tuple[str, ...]:
         """Of the data and of the run, for a person who may still stop it."""
         data = self.prepared.report.of("warning")
-        return (*(f"data: {one.message}" for one in data), *self.preflight.warnings)
+        return (*(f"data: {one.told()}" for one in data), *self.preflight.warnings)
 
 
 def unseen(_stage: str, _fraction: float | None) -> None:
@@ -116,7 +116,7 @@ def run(
     with open_run(folder, inputs.digest(), again=options.again) as opened:
         report = opened.read(files.REPORT, RunReport)
         if report is None:
-            checked = _check(inputs)
+            checked = _check(inputs, trained=stages.has_adapter(opened))
             for text in checked.warnings:
                 warn(text)
             report = _make(opened, inputs, checked, options, open_bench)
@@ -134,7 +134,8 @@ def _inputs(recipe: Recipe, options: RunOptions, progress: Progress) -> Inputs:
     )
 
 
-def _check(inputs: Inputs) -> Checked:
+def _check(inputs: Inputs, *, trained: bool = False) -> Checked:
+    """trained: whether nothing is left to do but to judge the adapter."""
     from training.recipe.preflight import check
 
     prepared = stages.prepare_data(inputs)
@@ -144,6 +145,7 @@ def _check(inputs: Inputs) -> Checked:
         inputs.base,
         inputs.spec,
         num_processes=inputs.num_processes,
+        trained=trained,
     )
     return Checked(prepared, preflight)
 

@@ -61,6 +61,11 @@ def keep_data(run: RunFolder, prepared: "Prepared") -> DataSummary:
     return summary
 
 
+def has_adapter(run: RunFolder) -> bool:
+    """Whether the training is done."""
+    return run.has(files.FITTED) and run.has(files.ADAPTER)
+
+
 def make_adapter(
     run: RunFolder, inputs: Inputs, prepared: "Prepared", micro_batch_size: int
 ) -> TrainingSummary:
@@ -69,7 +74,7 @@ def make_adapter(
     micro_batch_size: rows at once that fit into memory now; a run that goes on keeps its own.
     """
     summary = run.read(files.FITTED, TrainingSummary)
-    if summary is not None and run.has(files.ADAPTER):
+    if summary is not None and has_adapter(run):
         run.remove(files.FIT)  # where a kill came just before
         return summary
     job = _job(run, inputs, prepared, micro_batch_size)

@@ -122,7 +122,8 @@ def _look(rows: Joined, similar: Similar, measured: Measured | None) -> _Found:
         # Each file apart: right answers in one would hide those that are shuffled in another.
         for name, part in rows.parts.items():
             yield from relation_findings(name, relation(part.rows, system))
-        yield from row_findings(len(rows))
+        learned = len(rows.parts[rows.names[0]].rows)
+        yield from row_findings(learned, len(rows) - learned)
         yield from role_findings(rows, seen)
         yield from structure_findings(rows, seen)
         yield from duplicate_findings(rows, similar, exact, near)

@@ -1,13 +1,14 @@
 """Which rows to take when not all are wanted: evenly from all classes, the same ones each time."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import as_file, files
 
 from training.data.classes import classes_of
 from training.data.readers import read_rows
 from training.data.rows import Chat, Row
 from training.data.splits import rank_of
+from training.errors import TrainingError
 
 
 def draw(rows: Sequence[Row], limit: int) -> list[Row]:
@@ -29,11 +30,19 @@ def generic_rows() -> list[Chat]:
         return [row for row in read_rows(path).rows if isinstance(row, Chat)]
 
 
-def mix_in_replay(rows: Sequence[Row], share: float) -> list[Row]:
+def mix_in_replay(
+    rows: Sequence[Row], share: float, fits: Callable[[Row], bool] = lambda _: True
+) -> list[Row]:
     """`rows` and so many generic ones behind them that these are `share` of all.
 
-    They are drawn by rank; where more are wanted than there are, they come again.
+    They are drawn by rank among those that fit; where more are wanted than there are, they come
+    again. Raises TrainingError where none fits.
     """
     wanted = round(len(rows) * share / (1 - share))
-    ranked = sorted(generic_rows(), key=rank_of)
+    ranked = sorted(filter(fits, generic_rows()), key=rank_of)
+    if not ranked:
+        raise TrainingError(
+            "data.replay: no generic row fits the base's template and schedule.max_tokens; raise"
+            " schedule.max_tokens, or set data.replay to 0"
+        )
     return [*rows, *(ranked[i % len(ranked)] for i in range(wanted))]

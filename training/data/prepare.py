@@ -1,5 +1,6 @@
 """From a recipe's data part to the rows that are learned, that steer the run, and that judge it."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from training.data.split_folder import read_dataset
 from training.data.splits import Splits, split_rows
 from training.data.thresholds import LINES_SHOWN
 from training.data.version import row_digest, version_of, version_of_parts
-from training.errors import TrainingError
+from training.errors import DataError, TrainingError
 from training.recipe.recipe import DataPart, Fault, RowTemplate
 
 
@@ -61,7 +62,8 @@ def prepare(
     kind = checked.report.kind
     if part.replay and kind != "chat":
         raise TrainingError("data.replay: there are no generic preferences; set it to 0")
-    mixed = mix_in_replay(train, part.replay) if part.replay else train
+    fits = _fits(count_tokens, max_tokens)
+    mixed = mix_in_replay(train, part.replay, fits) if part.replay else train
     return Prepared(
         train=mixed,
         validation=splits.validation,
@@ -78,6 +80,22 @@ def _each(count_tokens: Callable[[Row], int] | None) -> CountEach | None:
     if isinstance(count_tokens, TokenCounter):
         return count_tokens.each
     return None if count_tokens is None else one_by_one(count_tokens)
+
+
+def _fits(
+    count_tokens: Callable[[Row], int] | None, max_tokens: int | None
+) -> Callable[[Row], bool]:
+    """Whether a row that is not the user's can be learned as it is."""
+
+    def fits(row: Row) -> bool:
+        if count_tokens is None:
+            return True
+        try:
+            return count_tokens(row) <= (max_tokens or math.inf)
+        except DataError:
+            return False
+
+    return fits
 
 
 def _read(part: DataPart, folder: Path) -> dict[str, DataFile]:
@@ -106,8 +124,7 @@ def _refuse(report: DataReport, part: DataPart) -> None:
 
 
 def _told(finding: Finding, part: DataPart) -> str:
-    where = finding.where()
-    told = f"data: {finding.message}" + (f" ({where})" if where else "")
+    told = f"data: {finding.told()}"
     if finding.code in get_args(Fault):
         told += f"; or set data.allow: [{', '.join([*part.allow, finding.code])}]"
     # Of bad rows each has a reason of its own.

@@ -15,6 +15,7 @@ from training.data.thresholds import (
     FACTS_WORDS,
     FEW_ROWS_ADVICE,
     FEW_ROWS_ERROR,
+    FEW_ROWS_LEARNED,
     FEW_ROWS_WARNING,
     IMBALANCE,
     PROMPT_FIRST_CLASSES,
@@ -25,17 +26,24 @@ from training.data.unrelated import Relation
 _SAMPLE = 400
 
 
-def row_findings(count: int) -> Iterator[Finding]:
-    """Too few rows. count: all of them, held-out ones too."""
-    rows = "1 row" if count == 1 else f"{count:,} rows"
-    if count < FEW_ROWS_ERROR:
-        message = f"{rows}: too few to learn from or to judge by; gather at least"
-        yield Finding(code="few_rows", severity="error", message=f"{message} {FEW_ROWS_WARNING}")
-    elif count < FEW_ROWS_WARNING:
-        message = f"{rows}: the guides advise against tuning on fewer than {FEW_ROWS_WARNING}"
-        yield Finding(code="few_rows", severity="warning", message=f"{message}; gather more")
-    elif count < FEW_ROWS_ADVICE:
-        message = f"{rows} can do where they are good; {FEW_ROWS_ADVICE} or more do better"
+def row_findings(learned: int, held_out: int) -> Iterator[Finding]:
+    """Too few rows. held_out: those in files of their own; others are drawn from the learned."""
+    count, part, what = learned + held_out, 1.0, ""
+    if learned < FEW_ROWS_LEARNED * count:
+        # Many held-out rows do not make up for what cannot be learned.
+        count, part, what = learned, FEW_ROWS_LEARNED, " beside those held out"
+    error, warning, advised = (
+        round(part * each) for each in (FEW_ROWS_ERROR, FEW_ROWS_WARNING, FEW_ROWS_ADVICE)
+    )
+    rows = f"{count:,} {'row' if count == 1 else 'rows'}{what}"
+    if count < error:
+        message = f"{rows}: too few to learn from or to judge by; gather at least {warning}"
+        yield Finding(code="few_rows", severity="error", message=message)
+    elif count < warning:
+        message = f"{rows}: the guides advise against tuning on fewer than {warning}; gather more"
+        yield Finding(code="few_rows", severity="warning", message=message)
+    elif count < advised:
+        message = f"{rows} can do where they are good; {advised} or more do better"
         yield Finding(code="few_rows", severity="advice", message=message)
 
 

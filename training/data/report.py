@@ -38,6 +38,11 @@ class Finding(BaseModel):
         lines = f"{'line' if len(self.lines) == 1 else 'lines'} {shown}{rest}"
         return f"{self.file}, {lines}" if self.file else lines
 
+    def told(self) -> str:
+        """The message, and where."""
+        where = self.where()
+        return f"{self.message} ({where})" if where else self.message
+
 
 class FileSummary(BaseModel):
     """A file of the data set, or the part of one. sha256: of the file's bytes, in hex."""

@@ -4,6 +4,8 @@
 FEW_ROWS_ERROR = 50
 FEW_ROWS_WARNING = 100
 FEW_ROWS_ADVICE = 500
+# They are of a whole set; what is learned where held-out rows are files of their own may be half.
+FEW_ROWS_LEARNED = 0.5
 
 # Copies weigh their row double. Above the second the set is mostly copies: something went wrong.
 DUPLICATES_WARNING = 0.02

@@ -2,6 +2,7 @@
 
 Two signs of a relation, each against what chance gives: an answer repeats words of its input, and
 inputs that are alike have answers that are alike. Where neither shows, the labels may be shuffled.
+Both are looked for in the whole input and in its last message, since turns before may be no matter.
 """
 
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ _SHUFFLES = 300
 _NO_DIGEST = 1 << 64
 
 Matrix = npt.NDArray[np.float32]
+Words = list[str]
 
 
 @dataclass(frozen=True)
@@ -52,23 +54,25 @@ def relation(rows: Sequence[Row], shared_system: str | None) -> Relation | None:
     sample = _sample(rows, shared_system)
     if len(sample) < UNRELATED_MIN_ROWS:
         return None
-    inputs = _weighted([words for words, _ in sample])
-    answers = _weighted([words for _, words in sample])
+    wholes, lasts, said = zip(*sample, strict=True)
+    answers = _weighted(said)
     alike = answers @ answers.T
     # Answers that are all the same, or have no word in common, cannot show a relation.
     apart = alike[~np.eye(len(alike), dtype=bool)]
     if apart.std() < 1e-6:
         return None
-    nearest = _nearest(inputs)
-    repeats, neighbours = _above_chance(inputs @ answers.T, alike, nearest)
+    inputs = [_weighted(texts) for texts in ([wholes] if wholes == lasts else [wholes, lasts])]
+    signs = [_above_chance(one @ answers.T, alike, _nearest(one)) for one in inputs]
+    repeats, neighbours = (max(each) for each in zip(*signs, strict=True))
     limit = UNRELATED_Z_MANY if len(sample) >= UNRELATED_MANY_ROWS else UNRELATED_Z
     unrelated = max(repeats, neighbours) < limit
     return Relation(len(sample), repeats, neighbours, unrelated)
 
 
-def _sample(rows: Sequence[Row], shared_system: str | None) -> list[tuple[list[str], list[str]]]:
-    """The words of inputs and answers; one row of each input, in an order of chance."""
-    found: dict[int, tuple[list[str], list[str]]] = {}
+def _sample(rows: Sequence[Row], shared_system: str | None) -> list[tuple[Words, Words, Words]]:
+    """The words of inputs, their last messages and answers; one row of each input, in an order of
+    chance."""
+    found: dict[int, tuple[Words, Words, Words]] = {}
     highest = _NO_DIGEST
     for row in rows:
         text = input_text(row, shared_system)
@@ -76,7 +80,8 @@ def _sample(rows: Sequence[Row], shared_system: str | None) -> list[tuple[list[s
             continue
         answer = [word for word in words_of(answer_of(row)["content"]) if not word.isdigit()]
         if answer:
-            found[key] = (words_of(text)[-_WORDS:], answer[:_WORDS])
+            last = words_of(row.prompt[-1]["content"])
+            found[key] = (words_of(text)[-_WORDS:], last[-_WORDS:], answer[:_WORDS])
         if len(found) == 2 * _ROWS:
             found = {key: found[key] for key in sorted(found)[:_ROWS]}
             highest = max(found)

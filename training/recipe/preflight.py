@@ -1,8 +1,9 @@
 """Everything that can be checked before the first step, all reasons at once."""
 
 import importlib.util
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,10 +51,12 @@ def check(
     *,
     num_processes: int = 1,
     machine: MachineMemory | None = None,
+    trained: bool = False,
 ) -> Preflight:
     """Looks at recipe, rows, base and machine together.
 
-    Raises TrainingError with every reason that the run cannot start, one a line.
+    trained: whether the adapter is made already, so that no memory is needed for that. Raises
+    TrainingError with every reason that the run cannot start, one a line.
     """
     rows = len(prepared.train)
     problems = [*plain_problems(recipe, prepared.kind, rows, spec, num_processes)]
@@ -64,12 +67,10 @@ def check(
     problems += _too_long(parts, recipe, spec)
     if problems:
         raise TrainingError("\n".join(problems))
-    memory, warnings = _memory(
-        recipe,
-        parts,
-        _shape(recipe, prepared, base, spec),
-        machine or machine_memory(num_processes),
-    )
+    machine = machine or machine_memory(num_processes)
+    if trained:
+        machine = replace(machine, free_bytes=sys.maxsize)
+    memory, warnings = _memory(recipe, parts, _shape(recipe, prepared, base, spec), machine)
     return Preflight(
         examples=tuple(parts[0].samples),
         longest_tokens=parts[0].longest().tokens,
