@@ -18,9 +18,9 @@ from adapters_registry.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PreTrainedConfig
+    from transformers import PreTrainedConfig, PreTrainedModel
 
-_FORMAT = 2
+_FORMAT = 3
 _TOKENIZER_FILE = "tokenizer.json"
 _FILES = ("config.json", "tokenizer_config.json", "chat_template.jinja", _TOKENIZER_FILE)
 _HUB_SNAPSHOT = re.compile(r"models--([^/]+?)--([^/]+)/snapshots/([^/]+)$")
@@ -34,6 +34,8 @@ class ModuleSpec(BaseModel):
     kind: Literal["linear", "embedding"]
     out_features: int
     in_features: int
+    fan_in_fan_out: bool = False
+    """Whether the weight is kept as (in_features, out_features), as GPT-2 does."""
 
 
 class BaseModelSpec(BaseModel):
@@ -57,6 +59,12 @@ class BaseModelSpec(BaseModel):
     rope_scaling: dict[str, JsonValue] | None = None
     tokenizer_sha256: str | None = None
     """Of tokenizer.json."""
+    embedding: str | None = None
+    """The path of the input embedding."""
+    head: str | None = None
+    """The path of the output head."""
+    tied: bool = False
+    """Whether the two share one weight."""
 
     @property
     def chat_template_sha256(self) -> str | None:
@@ -72,8 +80,10 @@ def describe(model_dir: Path) -> BaseModelSpec:
     Code that comes with a model is never run. Raises ModelError.
     """
     config_bytes = _read_config(model_dir)
-    config, model = _build(model_dir)
+    config, model = build(model_dir)
     text_config = config.get_text_config()
+    embedding = model.get_input_embeddings()
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     return BaseModelSpec(
         name=_name(model_dir, config_bytes),
         architecture=(config.architectures or [type(model).__name__])[0],
@@ -86,6 +96,9 @@ def describe(model_dir: Path) -> BaseModelSpec:
         quantization=_quantization(_json_object(config_bytes)),
         rope_scaling=_rope_scaling(_json_object(config_bytes)),
         tokenizer_sha256=_tokenizer_sha256(model_dir),
+        embedding=_path(model, embedding),
+        head=_path(model, head),
+        tied=head is not None and head.weight is getattr(embedding, "weight", None),
     )
 
 
@@ -130,7 +143,11 @@ def _read_config(model_dir: Path) -> bytes:
         ) from error
 
 
-def _build(model_dir: Path) -> "tuple[PreTrainedConfig, nn.Module]":
+def build(model_dir: Path) -> "tuple[PreTrainedConfig, PreTrainedModel]":
+    """The model's configuration, and the model without memory for weights. Imports transformers.
+
+    Code that comes with a model is never run. Raises ModelError.
+    """
     try:
         import torch
         from transformers import AutoConfig, AutoModelForCausalLM
@@ -163,11 +180,19 @@ def _modules(model: "nn.Module") -> dict[str, ModuleSpec]:
             found[path] = ModuleSpec(kind="linear", out_features=shape[0], in_features=shape[1])
         elif isinstance(module, Conv1D):
             rows, columns = module.weight.shape
-            found[path] = ModuleSpec(kind="linear", out_features=columns, in_features=rows)
+            found[path] = ModuleSpec(
+                kind="linear", out_features=columns, in_features=rows, fan_in_fan_out=True
+            )
         elif isinstance(module, nn.Embedding):
             rows, columns = module.num_embeddings, module.embedding_dim
             found[path] = ModuleSpec(kind="embedding", out_features=columns, in_features=rows)
     return found
+
+
+def _path(model: "nn.Module", wanted: "nn.Module | None") -> str | None:
+    if wanted is None:
+        return None
+    return next((path for path, module in model.named_modules() if module is wanted), None)
 
 
 def _name(model_dir: Path, config_bytes: bytes) -> str:

@@ -60,6 +60,10 @@ def _refuse(reason: str, field: str = WEIGHTS_FILE) -> InvalidAdapter:
 
 
 def _header_length(start: bytes, size_bytes: int) -> int:
+    length = int.from_bytes(start, "little")
+    # A length may begin with a byte that pickles begin with too: 128 does.
+    if len(start) == 8 and 2 <= length <= min(MAX_HEADER_BYTES, size_bytes - 8):
+        return length
     if start.startswith((_ZIP_START, *_PICKLE_STARTS)):
         raise _refuse(
             "is a pickle or a zip, which can carry code: save the adapter as safetensors"
@@ -67,15 +71,12 @@ def _header_length(start: bytes, size_bytes: int) -> int:
         )
     if len(start) < 8:
         raise _refuse("is too short to be safetensors: save and upload the adapter again")
-    length = int.from_bytes(start, "little")
     if length > MAX_HEADER_BYTES:
         raise _refuse(
             f"is not safetensors, or its header has more than {MAX_HEADER_BYTES} bytes:"
             " save the adapter as safetensors"
         )
-    if length < 2 or 8 + length > size_bytes:
-        raise _refuse("ends inside its header: save and upload the adapter again")
-    return length
+    raise _refuse("ends inside its header: save and upload the adapter again")
 
 
 def _parse(content: bytes) -> dict[str, Any]:

@@ -31,6 +31,10 @@ COMMANDS = {
     "eval": Lazy(
         "loraplex.eval", "evaluate", "Score answers on the engine, with and without an adapter."
     ),
+    "merge": Lazy("loraplex.merge", "merge", "Bake adapters into the base, or make them one."),
+    "extract": Lazy(
+        "loraplex.extract", "extract", "Make an adapter of a fully tuned model and its base."
+    ),
     "tenants": Lazy("loraplex.tenants", "app", "Create, delete, restore and move tenants."),
     "keys": Lazy("loraplex.keys", "app", "Create, rotate and revoke a tenant's keys."),
     "adapters": Lazy("loraplex.adapters", "app", "Push, compare, promote and roll back adapters."),

@@ -93,7 +93,7 @@ def check(
     Ends with 0 where it can be trained on (warnings are to be read), with 1 where it cannot.
     """
     from loraplex.data_view import show_report
-    from loraplex.train_view import stages
+    from loraplex.stages import stages
 
     if no_tokens and (base is not None or max_tokens is not None):
         raise UsageError("--no-tokens: without tokens --base and --max-tokens say nothing")
@@ -144,7 +144,7 @@ def split(
     validation.jsonl, test.jsonl and dataset.json.
     """
     from loraplex.data_view import show_split
-    from loraplex.train_view import stages
+    from loraplex.stages import stages
 
     if validation + test >= 1:
         raise UsageError("--validation and --test together must be less than 1")

@@ -12,7 +12,7 @@ from loraplex.client.download import check_free
 from loraplex.client.errors import UnusableFolder
 from loraplex.data import read_data, refuse_bad
 from loraplex.errors import CommandError, UsageError
-from loraplex.train_view import stages
+from loraplex.stages import stages
 
 if TYPE_CHECKING:  # the training module is loaded only by the command that needs it
     from training.data.rows import Row

@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loraplex.adapter_pull import wanted_version
+from loraplex.adapter_source import adapter_source, fetch_adapter, named_version
 from loraplex.cache import cache_dir
 from loraplex.client.clients import Client
 from loraplex.client.errors import Forbidden, InvalidKey
 from loraplex.connection import Connection, client_of, gateway_connection
 from loraplex.errors import UsageError
 from loraplex.eval_run import Options, Where
-from loraplex.refs import Ref, parse_ref
+from loraplex.refs import Ref
 
 if TYPE_CHECKING:  # the training module is loaded only by the command that needs it
     from adapters_registry.base_model import BaseModelSpec
@@ -26,7 +26,6 @@ _KEY_NAME = "loraplex eval"
 _KEY_LASTS = timedelta(hours=24)
 """Longer than an evaluation; a key that a killed command could not revoke ends by itself."""
 _MOST_RANK = 512
-_DIGEST_CHARS = 12
 
 
 @contextmanager
@@ -61,7 +60,7 @@ def _offline(options: Options, adapters: dict[str, str], progress: "Progress") -
     from training.evaluation.engines import Subject
     from training.evaluation.offline import OfflineEngine
 
-    sources = {name: _source(text) for name, text in adapters.items()}
+    sources = {name: adapter_source(text) for name, text in adapters.items()}
     base = resolve_model(options.base, cache_dir(), report=progress)
     with ExitStack() as stack:
         pulled = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="loraplex-eval-")))
@@ -92,39 +91,11 @@ def _adapters(
     found = {}
     spec = load_spec(base, cache_dir())
     for name, source in sources.items():
-        folder, words = _folder(source, options, pulled / name, progress)
-        found[name] = _Adapter(folder, words, _checked_rank(folder, spec))
+        files = fetch_adapter(
+            source, pulled / name, url=options.url, key=options.key, told=progress
+        )
+        found[name] = _Adapter(files.folder, files.described, _checked_rank(files.folder, spec))
     return found
-
-
-def _source(text: str) -> Path | Ref:
-    """A folder that is there, else a version's name."""
-    folder = Path(text).expanduser()
-    return folder if folder.is_dir() else _ref(text)
-
-
-def _folder(
-    source: Path | Ref, options: Options, aside: Path, progress: "Progress"
-) -> tuple[Path, str]:
-    """The adapter's folder, pulled where a version is named; and what it is, in words."""
-    if isinstance(source, Path):
-        return source, str(source)
-    ref = source
-    with client_of(gateway_connection(options.url, options.key)) as gateway:
-        version = wanted_version(gateway, ref)
-        label = f"{ref.tenant}/{ref.adapter}@{version['version']}"
-        progress(f"receiving {label}", None)
-        gateway.download(ref.tenant, ref.adapter, version["version"], aside)
-    return aside, f"{label}, digest {version['digest'][:_DIGEST_CHARS]}"
-
-
-def _ref(text: str) -> Ref:
-    try:
-        return parse_ref(text)
-    except UsageError:
-        raise UsageError(
-            f"--adapter: {text!r} is no folder here, and names no version as acme/support@3 does"
-        ) from None
 
 
 def _checked_rank(folder: Path, spec: "BaseModelSpec") -> int:
@@ -145,7 +116,7 @@ def _at_gateway(options: Options, adapters: dict[str, str]) -> "Iterator[Bench]"
     from training.evaluation.engines import Subject
 
     connection = gateway_connection(options.url, options.key)
-    refs = {name: _ref(text) for name, text in adapters.items()}
+    refs = {name: named_version(text) for name, text in adapters.items()}
     tenants = {ref.tenant for ref in refs.values()}
     if len(tenants) > 1:
         raise UsageError("--live: with --engine gateway both adapters are of one tenant")

@@ -18,13 +18,13 @@ from loraplex.errors import CommandError, UsageError
 from loraplex.files import written_whole
 from loraplex.output import note, print_line, warn
 from loraplex.refs import adapter_ref
+from loraplex.stages import stages
 from loraplex.train_view import (
     estimate_fields,
     show_estimate,
     show_registered,
     show_result,
     show_unregistered,
-    stages,
 )
 
 if TYPE_CHECKING:  # the trainer's libraries are loaded only when a run is asked for

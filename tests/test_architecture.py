@@ -30,6 +30,7 @@ READS_ENVIRONMENT = {
     "gateway/launch.py": "hands the environment on to vLLM's process",
     "training/evaluation/engine_child.py": "sets up vLLM's own process",
     "training/evaluation/trainers_model.py": "sets how its own threads wait",
+    "training/merge/verification/child.py": "sets how its own threads wait",
     "loraplex/connection.py": "LORAPLEX_URL and LORAPLEX_KEY of the client commands",
 }
 

@@ -75,9 +75,18 @@ def test_a_gpt2s_conv1d_is_a_linear_the_other_way_round(tmp_path: Path) -> None:
         "vocab_size": 64,
     }
     found = describe(model_dir(tmp_path, config))
-    assert found.modules["transformer.h.0.attn.c_attn"] == linear(24, 8)
-    assert found.modules["transformer.h.0.mlp.c_fc"] == linear(32, 8)
+    turned = {"fan_in_fan_out": True}
+    assert found.modules["transformer.h.0.attn.c_attn"] == linear(24, 8).model_copy(update=turned)
+    assert found.modules["transformer.h.0.mlp.c_fc"] == linear(32, 8).model_copy(update=turned)
+    assert found.modules["lm_head"] == linear(64, 8)
     assert found.max_model_len == 32
+    assert (found.embedding, found.head, found.tied) == ("transformer.wte", "lm_head", True)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_whether_both_embeddings_are_one_weight_is_told(tmp_path: Path, tied: bool) -> None:
+    found = describe(model_dir(tmp_path, LLAMA | {"tie_word_embeddings": tied}))
+    assert (found.embedding, found.head, found.tied) == ("model.embed_tokens", "lm_head", tied)
 
 
 @pytest.mark.parametrize(

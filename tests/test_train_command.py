@@ -15,8 +15,8 @@ from adapters_registry.base_model import load_spec
 from loraplex.cli import app
 from loraplex.connection import Connection
 from loraplex.refs import Ref
+from loraplex.stages import Stages, duration
 from loraplex.train_register import Registration
-from loraplex.train_view import Stages, duration
 from tests.fake_engine import FakeEngine
 from tests.running_gateway import ADMIN_KEY, BASE, RunningGateway, TinyModel, running_gateway
 from tests.training_runs import JUDGED, FinishedRun, make_rows, right, write_rows, wrong

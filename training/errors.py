@@ -4,6 +4,7 @@ TrainingError
 +-- RecipeError
 +-- DataError
 +-- EvaluationError
++-- MergeError
 +-- Interrupted
 """
 
@@ -37,6 +38,10 @@ class DataError(TrainingError):
 
 class EvaluationError(TrainingError):
     """An engine that cannot start or ended, an endpoint that refuses, a scorer that cannot work."""
+
+
+class MergeError(TrainingError):
+    """A base, an adapter or a disk that a merge cannot be made with, or a merge that is wrong."""
 
 
 class Interrupted(TrainingError):

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ class Package:
     program: str
     shown: tuple[str, ...]
     """Packages whose versions belong to the result."""
+    alone_with: tuple[str, ...] | None = None
+    """Installed beside it instead of all it asks for; the rest it finds in this environment."""
 
 
 ROUTER = Package("vllm-router", "vllm-router==0.1.17", "vllm-router", ("vllm-router",))
@@ -41,7 +44,11 @@ def install(package: Package) -> Path:
         raise PeerMissing(f"{package.name}: `uv` installs it and is not there; run `make setup`")
     _run([uv, "venv", "--quiet", "--python", sys.executable, str(_home(package))], package)
     python = str(_home(package) / "bin" / "python")
-    _run([uv, "pip", "install", "--quiet", "--python", python, package.requirement], package)
+    command = [uv, "pip", "install", "--quiet", "--python", python, package.requirement]
+    if package.alone_with is not None:
+        _share_libraries(package)
+        command += ["--no-deps", *package.alone_with]
+    _run(command, package)
     return program
 
 
@@ -72,6 +79,12 @@ def tool_version(name: str, flag: str) -> str:
 def _home(package: Package) -> Path:
     pin = package.requirement.replace("[", "-").replace("]", "-").replace("==", "-")
     return Path(platformdirs.user_cache_dir("loraplex")) / "benchmarks" / pin
+
+
+def _share_libraries(package: Package) -> None:
+    """Lets it import what is installed beside Loraplex; its own packages come first."""
+    (own,) = (_home(package) / "lib").glob("python*/site-packages")
+    (own / "beside.pth").write_text(sysconfig.get_path("purelib") + "\n")
 
 
 def _run(command: list[str], package: Package) -> None:

@@ -1,0 +1,1 @@
+"""Adapters baked into base weights, several made one, and adapters taken out of fine-tunes."""
