@@ -1,0 +1,1 @@
+"""Runs a workload against a target: sends in time, watches itself, ends in order."""
