@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from tests.fake_engine import FakeEngine
 from tests.process_memory import Memory
 from tests.running_gateway import ADMIN_KEY, BASE, RunningGateway, TinyModel, running_gateway
 from tests.s3_server import S3Bucket
+from tests.small_disk import small_disk_at
 from tests.test_housekeeping import flip_a_byte
 
 RANK = 256
@@ -225,16 +224,9 @@ def test_a_flipped_byte_is_refused_named_and_healed_and_neighbours_are_unharmed(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own with 24 MiB."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=24m,mode=700", "tmpfs", str(folder)]
-    if os.geteuid() != 0:
-        pytest.skip("a small disk can be mounted by root alone")
-    if (done := subprocess.run(mount, capture_output=True, text=True)).returncode != 0:
-        pytest.skip(f"no small disk can be mounted here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    """Of 24 MiB."""
+    with small_disk_at(tmp_path / "data", 24) as folder:
+        yield folder
 
 
 def test_a_full_disk_refuses_a_push_and_harms_nothing_else(

@@ -7,7 +7,8 @@ import pytest
 
 from training.errors import MergeError
 from training.merge.checkpoint import INDEX_FILE
-from training.merge.finish import finish, merged_config, read_config, travelling_bytes, travels
+from training.merge.finish import finish, merged_config, travelling_bytes, travels
+from training.merge.json_file import read_object
 from training.merge.layout import Placed, Shard
 from training.merge.tensors import Output, TensorInfo
 
@@ -115,5 +116,5 @@ def test_a_configuration_that_is_none_is_refused(
     if content is not None:
         (tmp_path / "config.json").write_text(content)
     with pytest.raises(MergeError, match=r"config\.json") as error:
-        read_config(tmp_path)
+        read_object(tmp_path / "config.json")
     assert said in error.value.message

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.merge_forks import job
+from tests.small_disk import small_disk_at
 from training.errors import MergeError
 from training.merge.job import MergeJob, Moved
 from training.merge.merge import MERGING, merge
@@ -222,16 +222,9 @@ def test_two_merges_into_one_folder_refuse(told: dict[str, Any], tmp_path: Path)
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own with 4 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs", str(folder)]
-    if os.geteuid() != 0:
-        pytest.skip("a small disk can be mounted by root alone")
-    if (done := subprocess.run(mount, capture_output=True, text=True)).returncode != 0:
-        pytest.skip(f"no small disk can be mounted here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    """Of 4 MiB."""
+    with small_disk_at(tmp_path / "disk", 4) as folder:
+        yield folder
 
 
 def test_a_disk_that_fills_up_keeps_what_is_whole(

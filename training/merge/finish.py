@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from adapters_registry.sealed_folder import SEAL
-from training.errors import MergeError
 from training.merge.checkpoint import INDEX_FILE
 from training.merge.job import OutputDtype
 from training.merge.layout import Shard, index
@@ -31,20 +30,6 @@ _WEIGHTS = (
 _FOLDERS = ("additional_chat_templates",)
 _DTYPE_FIELDS = ("dtype", "torch_dtype")
 """The second is what configurations had before transformers 4.56."""
-
-
-def read_config(base: Path) -> dict[str, Any]:
-    """The base's config.json. Raises MergeError."""
-    file = base / CONFIG_FILE
-    try:
-        found = json.loads(file.read_bytes())
-    except OSError as error:
-        raise MergeError(f"{file} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise MergeError(f"{file} is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise MergeError(f"{file} is not a JSON object")
-    return found
 
 
 def merged_config(

@@ -15,8 +15,9 @@ from training.merge.base_match import check_base
 from training.merge.checkpoint import Checkpoint, open_checkpoint
 from training.merge.combine import combine
 from training.merge.copies import without_copies
-from training.merge.finish import CONFIG_FILE, merged_config, read_config
+from training.merge.finish import CONFIG_FILE, merged_config
 from training.merge.job import MergeJob
+from training.merge.json_file import read_object
 from training.merge.layout import Shard, config_dtype, lay_out
 from training.merge.lora import LoraSource
 from training.merge.names import ExpertPlace, load_names, needs_names
@@ -62,7 +63,7 @@ class Prepared:
 def prepare(job: MergeJob) -> Prepared:
     """Reads headers and configurations; nothing is written. Raises MergeError."""
     checkpoint = open_checkpoint(job.base)
-    config = read_config(job.base)
+    config = read_object(job.base / CONFIG_FILE)
 
     def experts() -> Mapping[str, ExpertPlace]:
         return load_names(job.base, checkpoint.tensors, job.cache_dir).experts

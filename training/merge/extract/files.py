@@ -8,6 +8,7 @@ from typing import Any
 from adapters_registry.base_model import BaseModelSpec
 from training.errors import MergeError
 from training.merge.extract.left_out import LeftOut
+from training.merge.json_file import read_object
 
 _TOKENIZER_FILE = "tokenizer.json"
 _MOST_TEMPLATE_CHARS = 65_536
@@ -54,7 +55,7 @@ def changed_files(base: Path, tuned: Path) -> Iterator[LeftOut]:
 
     Raises MergeError where they cannot be read.
     """
-    one, two = _object(base / "config.json"), _object(tuned / "config.json")
+    one, two = read_object(base / "config.json"), read_object(tuned / "config.json")
     # A field that one of them leaves out has the same default for both.
     for field in sorted((one.keys() & two.keys()) - _NO_CHANGE):
         if one[field] != two[field]:
@@ -85,22 +86,10 @@ def _tokens(folder: Path) -> Mapping[str, Any] | None:
     file = folder / _TOKENIZER_FILE
     if not file.is_file():
         return None
-    found = {name: part for name, part in _object(file).items() if name not in _NOT_TOKENS}
+    found = {name: part for name, part in read_object(file).items() if name not in _NOT_TOKENS}
     model = found.get("model")
     if isinstance(model, dict) and isinstance(model.get("merges"), list):
         # Older libraries write a merge as one text.
         merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
         found["model"] = {**model, "merges": merges}
-    return found
-
-
-def _object(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_bytes())
-    except OSError as error:
-        raise MergeError(f"{file} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise MergeError(f"{file} is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise MergeError(f"{file} is not a JSON object")
     return found
