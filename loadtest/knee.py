@@ -114,20 +114,32 @@ def next_rate(history: Sequence[Probe], plan: Plan) -> Ask | Knee:
     at last probes both ends once more: noise that put an end on the wrong side shows and is
     searched again.
     """
-    levels = curve(history, plan.target)
-    low = max((level for level in levels if level.smoothed >= plan.target), default=None, key=_rate)
-    high = min((level for level in levels if level.smoothed < plan.target), default=None, key=_rate)
-    if history and history[-1].tester_bound:
+    low, high = _sides(history, plan)
+    spent = len(history) >= plan.most_probes
+    if _is_bound(history) and (spent or _is_bound(history[:-1])):
         return _done(low, high, plan, history, "bound")
-    if not levels and len(history) < plan.most_probes:
-        return Ask(plan.start, 1)
+    if low is None and high is None and not spent:
+        return Ask(history[-1].rate if history else plan.start, 1)
     ended = _ended(low, high, plan)
     if ended is not None:
         return _done(low, high, plan, history, ended)
-    if len(history) >= plan.most_probes:
+    if spent:
         return _done(low, high, plan, history, "budget")
     near = low is not None and high is not None and high.rate / low.rate <= _STRETCH_WITHIN
-    return Ask(_next(low, high, plan), 2 if near else 1)
+    # A moment's disturbance can bind the tester: it ends the search only when it comes again.
+    rate = history[-1].rate if _is_bound(history) else _next(low, high, plan)
+    return Ask(rate, 2 if near else 1)
+
+
+def broken_off(history: Sequence[Probe], plan: Plan, why: str) -> Knee:
+    """What is known where the search has to end before it is done. why: for the reader."""
+    return _done(*_sides(history, plan), plan, history, why)
+
+
+def hopeless(bad: int, planned: float, target: float) -> bool:
+    """Whether a probe may stop: of the requests it was to make, twice as many as may have missed
+    the objectives already, so that it cannot hold whatever becomes of the rest."""
+    return bad > 2 * (1 - target) * planned
 
 
 def curve(history: Sequence[Probe], target: float) -> list[Level]:
@@ -173,6 +185,18 @@ def piles_up(arrivals: int, in_flight_at_begin: int, in_flight_at_end: int) -> b
     was still there at the end."""
     growth = in_flight_at_end - in_flight_at_begin
     return growth > max(0.05 * arrivals, 3 * math.sqrt(arrivals))
+
+
+def _sides(history: Sequence[Probe], plan: Plan) -> tuple[Level | None, Level | None]:
+    """The highest rate that holds and the lowest that does not."""
+    levels = curve(history, plan.target)
+    low = max((level for level in levels if level.smoothed >= plan.target), default=None, key=_rate)
+    high = min((level for level in levels if level.smoothed < plan.target), default=None, key=_rate)
+    return low, high
+
+
+def _is_bound(history: Sequence[Probe]) -> bool:
+    return bool(history) and history[-1].tester_bound
 
 
 def _rate(level: Level) -> float:
@@ -275,6 +299,8 @@ def _reasons(
         case "bound":
             yield f"the tester itself could not keep {history[-1].rate:g} a second ({held});"
             yield "give it more processes or another machine"
-        case _:
+        case "budget":
             yield f"{len(history)} probes were made, as many as allowed ({held}, {failed});"
             yield "allow more, or longer ones, which are less noisy"
+        case _:
+            yield f"{why} ({held}, {failed})"

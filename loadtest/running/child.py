@@ -2,7 +2,8 @@
 
 It says ("ready", None), and at the end ("done", PartOutcome) or ("failed", WorkloadError's text);
 between them ("samples", [Sample, ...]) and ("progress", Progress). It is told ("begin", the
-clock's time), and "stop" for each Ctrl-C. Where the pipe ends, its parent has: it ends too.
+clock's time), "stop" for each Ctrl-C, and ("stop_sending", the grace's seconds). Where
+the pipe ends, its parent has: it ends too.
 """
 
 import asyncio
@@ -56,10 +57,13 @@ async def _drive(
 
     def told() -> None:
         try:
-            pipe.recv()
+            kind, *more = pipe.recv()
         except (EOFError, OSError):
             os._exit(1)
-        driver.interrupt()
+        if kind == "stop_sending":
+            driver.stop_sending(*more)
+        else:
+            driver.interrupt()
 
     async def hand_on() -> None:
         while True:

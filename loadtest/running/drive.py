@@ -60,6 +60,7 @@ class Driver:
         self._first = FirstAnswers(target.url)
         target.ssl_context()
         self._ended: Ended = "completed"
+        self._stopped = False
         self._timetable: Timetable | None = None
         self._client: Client | None = None
         self._watch: Watch | None = None
@@ -79,8 +80,8 @@ class Driver:
         ) as client:
             self._client = client
             sender = Sender(client, timetable, begin_s, self._phases, self._take, self._tokenizer)
-            if self._ended != "completed":
-                timetable.stop()  # Interrupted before the begin.
+            if self._stopped:
+                timetable.stop()  # Before the begin.
             async with _progress(sender, on_progress):
                 watch.start()
                 try:
@@ -95,6 +96,11 @@ class Driver:
             self._ended, self._first.problem if self._ended == "target" else None,
             max(0.0, timetable.now()), sender.tally.sent, sender.tally.unsent, watch.figures,
         )  # fmt: skip
+
+    def stop_sending(self, grace_s: float) -> None:
+        """Sends no more; what is under way is cancelled after the grace. It is no interruption."""
+        if self._ended == "completed":
+            self._end("completed", grace_s)
 
     def interrupt(self) -> None:
         """Sends no more, and gives what is under way its grace; called again, none."""
@@ -130,11 +136,12 @@ class Driver:
             self._end("target", 0.0)
 
     def _end(self, how: Ended, grace_s: float) -> None:
-        self._ended = how
+        self._ended, self._stopped = how, True
         if self._timetable is not None:
             self._timetable.stop()
         if self._client is not None:
             loop = asyncio.get_running_loop()
+            self._stop_grace()
             self._grace = loop.call_later(grace_s, self._client.cancel)
 
     def _stop_grace(self) -> None:

@@ -5,12 +5,14 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import FrameType
 from typing import Any
 
 from loadtest.client.target import Target
+from loadtest.running.brake import Brake
 from loadtest.running.child import child_main
 from loadtest.running.drive import Part
 from loadtest.running.options import Options
@@ -31,6 +33,7 @@ def run_processes(
     options: Options,
     on_sample: OnSample,
     on_progress: OnProgress | None,
+    brake: Brake | None = None,
 ) -> PartOutcome:
     """Runs `options.processes` children that begin together; returns what came of all.
 
@@ -39,6 +42,8 @@ def run_processes(
     with _signals() as signals, _children(workload, target, options) as children:
         together = _Together(children, on_sample, on_progress)
         together.begin()
+        if brake is not None:
+            brake.attach(partial(together.stop_sending, brake.grace_s))
         passed_on = 0
         while together.running:
             together.receive(_LOOK_S)
@@ -91,6 +96,11 @@ class _Together:
         """Passes a Ctrl-C on."""
         for child in self.running:
             child.tell("stop")
+
+    def stop_sending(self, grace_s: float) -> None:
+        """Passes a pulled brake on."""
+        for child in self.running:
+            child.tell("stop_sending", grace_s)
 
     def receive(self, timeout_s: float) -> None:
         """Takes what has come from any child."""

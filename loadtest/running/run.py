@@ -5,8 +5,10 @@ import contextlib
 import resource
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from loadtest.client.target import Target
+from loadtest.running.brake import Brake
 from loadtest.running.drive import Driver
 from loadtest.running.looping import run_loop
 from loadtest.running.options import Options
@@ -28,28 +30,33 @@ def run(
     *,
     clock: AlarmClock | None = None,
     on_progress: OnProgress | None = None,
+    brake: Brake | None = None,
 ) -> RunOutcome:
     """Sends the workload and hands each request's Sample to `on_sample`, in the order they end.
 
     Ctrl-C ends it in order: nothing more is sent, what is under way gets `options.grace_s`, then
     it is cancelled, and the outcome is that of what was run; a second Ctrl-C cancels at once.
     Raises WorkloadError and TargetError before anything is sent, and what `on_sample` raises.
-    clock: of one process only.
+    clock: of one process only. brake: ends the run from a callback.
     """
     _raise_file_limit()
     if options.processes > 1:
-        whole = run_processes(workload, target, options, on_sample, on_progress)
+        whole = run_processes(workload, target, options, on_sample, on_progress, brake)
         return outcome_of(whole, options.processes)
     own = clock or PreciseClock()
     try:
         driver = Driver(workload, target, options, on_sample, own)
-        whole = run_loop(_drive(driver, own, on_progress))
+        whole = run_loop(_drive(driver, own, on_progress, brake))
     finally:
         own.close()
     return outcome_of(whole, 1)
 
 
-async def _drive(driver: Driver, clock: AlarmClock, on_progress: OnProgress | None) -> PartOutcome:
+async def _drive(
+    driver: Driver, clock: AlarmClock, on_progress: OnProgress | None, brake: Brake | None
+) -> PartOutcome:
+    if brake is not None:
+        brake.attach(partial(driver.stop_sending, brake.grace_s))
     with _interrupts(driver.interrupt):
         return await driver.run(clock.now() + _BEGIN_AFTER_S, on_progress)
 
