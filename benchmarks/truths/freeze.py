@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from benchmarks.sides.machine import cores
 from benchmarks.sides.question import Target as WrkTarget
 from benchmarks.sides.wrk import run_wrk
 from benchmarks.truths.cases import FREEZING, asked
@@ -15,6 +17,7 @@ from loadtest.statistics.measured import Measured
 from loadtest.workload.schedule import schedule
 from loadtest.workload.spec import Workload
 
+Kind = Literal["open loop", "closed loop", "corrected"]
 RATE = 50.0
 USERS = (1, 8)
 
@@ -25,7 +28,7 @@ class Told:
     tokens. late: the engine's own lateness."""
 
     tester: str
-    closed: bool
+    kind: Kind
     requests: int
     ttft_p99_s: float | None
     e2e_p99_s: float
@@ -54,33 +57,35 @@ def truth_of(workload: Workload) -> Truth:
 
 def open_loop(folder: Path, seconds: float) -> Told:
     """Ours, open loop."""
-    return _ours(
-        folder, f"loadtest, open loop, {RATE:g} a second", open_load(seconds), closed=False
-    )
+    name = f"loadtest, open loop, {RATE:g} a second"
+    return _ours(folder, name, "open loop", open_load(seconds))
 
 
 def closed_loops(folder: Path, seconds: float) -> list[Told]:
-    """Ours as a closed loop, and wrk where there is one: both measure from the sending."""
+    """Ours as a closed loop: each user asks when the answer before has come, and measures from
+    there, as most testers do."""
     told = []
     for users in USERS:
         load = asked({"kind": "closed", "stages": [{"users": users, "seconds": seconds}]}, seed=7)
-        told.append(_ours(folder, f"loadtest, closed loop, {users} users", load, closed=True))
+        name = f"loadtest, closed loop, {users} user{'s' if users > 1 else ''}"
+        told.append(_ours(folder, name, "closed loop", load))
     return told
 
 
 def wrk(folder: Path, seconds: float) -> Told:
-    """wrk with as many connections. Raises PeerMissing, ChildFailed."""
+    """wrk, a closed loop too; it then adds to its histogram the requests that it would have sent
+    while it waited. Raises PeerMissing, ChildFailed."""
     connections = USERS[-1]
     with served(folder, "benchmarks.truths.engine", "freezing", "0") as url:
         seen = run_wrk(
             WrkTarget(url, "base"), b'{"model": "base", "messages": [], "stream": true}',
-            connections=connections, seconds=seconds, core=0, folder=folder,
+            connections=connections, seconds=seconds, core=cores()[0], folder=folder,
         )  # fmt: skip
-        name = f"wrk, {connections} connections"
-        return Told(name, True, seen.requests, None, seen.p99_ms / 1000, late(url))
+        name = f"wrk, closed loop, {connections} connections, corrected afterwards"
+        return Told(name, "corrected", seen.requests, None, seen.p99_ms / 1000, late(url))
 
 
-def _ours(folder: Path, name: str, load: Workload, *, closed: bool) -> Told:
+def _ours(folder: Path, name: str, kind: Kind, load: Workload) -> Told:
     measured = Measured()
     with served(folder, "benchmarks.truths.engine", "freezing", "0") as url:
         outcome = run(load, Target(url), Options(), measured.add)
@@ -89,4 +94,4 @@ def _ours(folder: Path, name: str, load: Workload, *, closed: bool) -> Told:
         every = measured.figures.summary().all
         assert every.ttft_s.p99 is not None
         assert every.e2e_s.p99 is not None
-        return Told(name, closed, outcome.sent, every.ttft_s.p99, every.e2e_s.p99, late(url))
+        return Told(name, kind, outcome.sent, every.ttft_s.p99, every.e2e_s.p99, late(url))
