@@ -14,7 +14,7 @@ from benchmarks.truths.cases import CROWDED, FIXED, FREEZING, SPREAD, TARGET, Ca
 from benchmarks.truths.engine import FIRST, TOKEN, tail
 from benchmarks.truths.freeze import Told, Truth, open_load, truth_of
 from benchmarks.truths.knees import Searched
-from benchmarks.truths.report import Results, claims, early_step, markdown
+from benchmarks.truths.report import Results, claims, markdown, settled
 from benchmarks.truths.shapes import (
     Batch,
     batch_capacity,
@@ -173,10 +173,11 @@ def test_an_engine_that_is_late_itself_has_no_truth() -> None:
     assert held(results(knees=[searched(160), late]), "the engines kept") == [False]
 
 
-@pytest.mark.parametrize(("last", "flat"), [(104, True), (106, False)])
+@pytest.mark.parametrize(("last", "flat"), [(1005, True), (1011, False)])
 def test_what_is_said_of_memory(last: int, *, flat: bool) -> None:
-    steps = [[50_000, 50], [100_000, 100], [500_000, 104], [1_000_000, last]]
-    assert early_step(steps) == [100_000, 100]
+    steps = [[100_000, 800], [400_000, 900], [500_000, 1000], [1_000_000, last]]
+    assert settled(steps) == [500_000, 1000]
+    assert settled([[90_000, 1], [110_000, 2], [150_000, 3]]) == [110_000, 2]
     assert held(results(memory={"statistics": {"steps": steps}}), "memory flat") == [flat]
 
 
