@@ -65,6 +65,7 @@ class Driver:
         self._client: Client | None = None
         self._watch: Watch | None = None
         self._grace: asyncio.TimerHandle | None = None
+        self._tell: Callable[[], object] | None = None
 
     async def run(self, begin_s: float, on_progress: OnProgress | None = None) -> PartOutcome:
         """begin_s: the clock's time that the run's seconds count from."""
@@ -82,7 +83,7 @@ class Driver:
             sender = Sender(client, timetable, begin_s, self._phases, self._take, self._tokenizer)
             if self._stopped:
                 timetable.stop()  # Before the begin.
-            async with _progress(sender, on_progress):
+            async with self._progress(sender, on_progress):
                 watch.start()
                 try:
                     await self._send_all(sender)
@@ -106,6 +107,8 @@ class Driver:
         """Sends no more, and gives what is under way its grace; called again, none."""
         if self._ended == "completed":
             self._end("interrupted", self._options.grace_s)
+            if self._tell is not None:
+                self._tell()
         elif self._client is not None:
             self._client.cancel()
 
@@ -148,6 +151,34 @@ class Driver:
         if self._grace is not None:
             self._grace.cancel()
 
+    @contextlib.asynccontextmanager
+    async def _progress(
+        self, sender: Sender, on_progress: OnProgress | None
+    ) -> AsyncIterator[None]:
+        """Tells each second how far it is."""
+        if on_progress is None:
+            yield
+            return
+
+        def tell() -> None:
+            tally, now_s = sender.tally, sender.timetable.now()
+            on_progress(Progress(now_s, tally.sent, tally.ended, self._ended == "interrupted"))
+
+        async def tell_often() -> None:
+            while True:
+                tell()
+                await asyncio.sleep(_PROGRESS_S)
+
+        self._tell = tell
+        task = asyncio.create_task(tell_often())
+        try:
+            yield
+        finally:
+            self._tell = None
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
     def _is_measured(self, begin_s: float) -> Callable[[float], bool]:
         """Of moments of the clock. The phases of many requests go by their numbers besides."""
         end_s, first = self._end_s, self._options.warmup_requests
@@ -159,25 +190,3 @@ class Driver:
             return self._phases.of(first, since_s) == "measured"
 
         return measured
-
-
-@contextlib.asynccontextmanager
-async def _progress(sender: Sender, on_progress: OnProgress | None) -> AsyncIterator[None]:
-    """Tells each second how far it is."""
-    if on_progress is None:
-        yield
-        return
-
-    async def tell() -> None:
-        while True:
-            tally = sender.tally
-            on_progress(Progress(sender.timetable.now(), tally.sent, tally.ended))
-            await asyncio.sleep(_PROGRESS_S)
-
-    task = asyncio.create_task(tell())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task

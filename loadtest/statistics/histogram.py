@@ -95,6 +95,30 @@ class Histogram:
         self._counts[begin : begin + len(other._counts)] += other._counts
         self._note(other._count, other._sum, other._min, other._max)
 
+    def copy(self) -> Self:
+        """All values so far."""
+        made = type(self)(self.bits)
+        made.merge(self)
+        return made
+
+    def since(self, earlier: "Histogram") -> Self:
+        """The values added after `earlier`, a copy of this one, was made; their least and greatest
+        only as far as buckets tell."""
+        made = self.copy()
+        if not earlier.count:
+            return made
+        begin = earlier._first - made._first
+        made._counts[begin : begin + len(earlier._counts)] -= earlier._counts
+        made._count -= earlier._count
+        made._sum = max(made._sum - earlier._sum, 0.0)
+        held = np.flatnonzero(made._counts)
+        if not held.size:
+            return type(self)(self.bits)
+        bounds = made._bounds(np.array([held[0], held[-1] + 1]) + made._first)
+        made._min = max(made._min, float(bounds[0]))
+        made._max = min(made._max, float(bounds[1]))
+        return made
+
     @property
     def count(self) -> int:
         return self._count + len(self._pending) + sum(self._weights)

@@ -34,6 +34,15 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
+class Totals:
+    """What was counted so far, of all phases."""
+
+    ok: int
+    failed: int
+    output_tokens: float
+
+
+@dataclass(frozen=True, slots=True)
 class Stretch:
     """Some cells together."""
 
@@ -104,14 +113,25 @@ class Timeline:
             in_flight_at_end=int(in_flight[end - 1]) if end else 0,
         )
 
+    def totals(self) -> Totals:
+        ok, failed, tokens = (self._counts[name].sum() for name in ("ok", "failed", "tokens"))
+        return Totals(int(ok), int(failed), float(tokens))
+
     def cells(self) -> list[Cell]:
         """From the run's begin to its end; empty before the first sample."""
         if not self._counts["arrivals"].any():
             return []
-        last = self._cell(self.end_s)
+        return self._cells(0, self._cell(self.end_s) + 1)
+
+    def lately(self, now_s: float, most: int) -> list[Cell]:
+        """Of a run that goes on: at most so many cells, the last that are over by then."""
+        over = min(self._cell(now_s), self._most)
+        return self._cells(max(over - most, 0), over)
+
+    def _cells(self, begin: int, end: int) -> list[Cell]:
         ended = self._counts["ok"] + self._counts["failed"]
         in_flight = np.cumsum(self._counts["sent"] - ended)
-        return [self._told(place, int(in_flight[place])) for place in range(last + 1)]
+        return [self._told(place, int(in_flight[place])) for place in range(begin, end)]
 
     def _told(self, place: int, in_flight: int) -> Cell:
         seconds, ttft = self.width_s, self._ttft[place]

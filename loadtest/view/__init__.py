@@ -1,0 +1,1 @@
+"""What the load tester shows in a terminal; it reads figures and computes none."""

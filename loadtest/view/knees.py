@@ -1,0 +1,87 @@
+"""The search for the knee: a line a probe while it goes, and the curve at its end."""
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from loadtest.knee import Level, Probe
+from loadtest.report.result import KneeSearch
+from loadtest.view.amounts import counted, duration, rate, share
+from loadtest.view.bars import bar
+
+_BAR = 40
+
+
+def probe_line(probe: Probe, target: float) -> Text:
+    """One probe. target: the share of good requests at which a rate holds."""
+    word, style = _outcome(probe, target)
+    good = probe.good / probe.requests if probe.requests else None
+    return Text.assemble(
+        (f"{probe.rate:>7g}", "bold"), (" requests/s  ", "dim"),
+        f"{share(good):>6}", (" good  ", "dim"),
+        f"{rate(probe.served_per_s):>7}", (" answers/s  ", "dim"),
+        (word, style),
+    )  # fmt: skip
+
+
+def knee(search: KneeSearch) -> RenderableType:
+    """The knee in a sentence, what held and what failed, and the curve; fits 80 columns."""
+    return Group(
+        _headline(search),
+        Text(_why(search)),
+        *([Text(), *_curve(search)] if search.levels else []),
+    )
+
+
+def _outcome(probe: Probe, target: float) -> tuple[str, str]:
+    if probe.tester_bound:
+        return "no verdict: tester-bound", "yellow"
+    if not probe.requests:
+        return "no verdict: nothing was measured", "yellow"
+    if not probe.sustained:
+        return "failed: work piled up", "red"
+    if probe.share < target:
+        return f"failed: fewer than {share(target)}", "red"
+    return "held", "green"
+
+
+def _headline(search: KneeSearch) -> Text:
+    found = search.knee
+    if found.rate is None:
+        return Text(f"No rate held {share(search.target)} good requests.", style="bold red")
+    rated = f"{found.rate:g} requests/s"
+    if found.found:
+        return Text(f"The knee is at {rated}.", style="bold green")
+    return Text(f"The knee is not known; it is at {rated} or above.", style="bold yellow")
+
+
+def _why(search: KneeSearch) -> str:
+    reason = search.knee.reason
+    of = f"{counted(search.knee.probes, 'probe')} of {duration(search.probe_s)} or more"
+    return f"{reason[:1].upper()}{reason[1:]} ({of})."
+
+
+def _curve(search: KneeSearch) -> Iterator[Text]:
+    """Share of good requests by rate, with a mark at the target."""
+    mark = min(round(search.target * _BAR), _BAR - 1)
+    yield Text(f"{'requests/s':>10}  {'good requests':{_BAR + 7}}{'answers/s':>11}", style="bold")
+    for level in search.levels:
+        yield _row(level, search.target, mark)
+    yield Text(f"{'':12}{'':{mark}}↑ {share(search.target)}", style="dim")
+    if any(level.share == 0 for level in search.levels):
+        yield Text("0%: none was good, or work piled up.", style="dim")
+    if search.figures_of_rate is not None:
+        yield Text(f"The run's other figures are those of {search.figures_of_rate:g} requests/s.")
+
+
+def _row(level: Level, target: float, mark: int) -> Text:
+    style = "green" if level.smoothed >= target else "red"
+    filled = bar(level.share, _BAR)
+    tip = filled[mark] if filled[mark] != " " else "│"
+    doubt = "" if level.agreed else f"  {level.probes} probes disagree"
+    return Text.assemble(
+        (f"{level.rate:>10g}", "bold"), "  ",
+        (filled[:mark], style), (tip, style if tip != "│" else "dim"), (filled[mark + 1 :], style),
+        f"{share(level.share):>7}{rate(level.served_per_s):>11}", (doubt, "dim"),
+    )  # fmt: skip

@@ -1,0 +1,201 @@
+"""What is printed when a run has ended: verdicts, the table of latencies, the other figures."""
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from loadtest.report.result import Result
+from loadtest.statistics.group import GroupSummary
+from loadtest.statistics.histogram import Spread
+from loadtest.view.amounts import (
+    NOTHING,
+    count,
+    counted,
+    duration,
+    latency,
+    money,
+    rate,
+    share,
+)
+from loadtest.view.verdicts import Mood, verdicts
+
+MOST_TENANTS = 5
+"""In the table of the worst off."""
+
+_MARKS: dict[Mood, tuple[str, str]] = {
+    "good": ("✓", "green"),
+    "doubtful": ("!", "yellow"),
+    "bad": ("✗", "red"),
+}
+_PHASES = {"warmup": "warm-up", "cooldown": "cool-down"}
+_TELLS = ("mean", "p50", "p90", "p95", "p99", "max")
+
+
+def summary(result: Result) -> RenderableType:
+    """The report of a run; fits 80 columns."""
+    parts: list[RenderableType] = [_headline(result), _verdicts(result)]
+    if result.requests.sent:
+        table = _latencies(result)
+        parts += [Text(), table] if table.row_count else []
+        parts += [Text(), _fields(result)]
+        worst = _worst_tenants(result)
+        if worst is not None:
+            parts += [Text(), worst]
+    return Group(*parts)
+
+
+def _headline(result: Result) -> Text:
+    groups = [
+        counted(len(names), what)
+        for names, what in ((result.models, "model"), (result.tenants, "tenant"))
+        if len(names) > 1
+    ]
+    of = ", ".join([result.url, duration(result.seconds), *groups])
+    return Text.assemble((result.name, "bold"), f"  {of}")
+
+
+def _verdicts(result: Result) -> Table:
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    for line in verdicts(result):
+        mark, style = _MARKS[line.mood]
+        indent = len(line.text) - len(line.text.lstrip())
+        text = Text(line.text.lstrip(), style="" if line.mood == "good" else style)
+        grid.add_row(Text("" if indent else mark, style=style), Padding(text, (0, 0, 0, indent)))
+    return grid
+
+
+def _latencies(result: Result) -> Table:
+    table = _table("", *_TELLS)
+    spreads = (
+        ("TTFT", result.ttft_s),
+        ("ITL", result.itl_s),
+        ("TPOT", result.tpot_s),
+        ("E2E", result.e2e_s),
+        ("queue", result.queue_s),
+    )
+    for name, spread in spreads:
+        if spread.count:
+            table.add_row(name, *_cells(spread))
+    if result.cold_starts and result.cold_ttft_s.count:
+        table.add_row("cold TTFT", *_cells(result.cold_ttft_s))
+    return table
+
+
+def _cells(spread: Spread) -> Iterator[str]:
+    return (latency(getattr(spread, one)) for one in _TELLS)
+
+
+def _fields(result: Result) -> Table:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, text in _told(result):
+        grid.add_row(Text(name), Text(text))
+    return grid
+
+
+def _told(result: Result) -> Iterator[tuple[str, str]]:
+    through = result.throughput
+    yield (
+        "throughput",
+        f"{rate(through.requests_per_s)} requests/s, {rate(through.output_tokens_per_s)} output"
+        f" tokens/s, {rate(through.total_tokens_per_s)} with prompts",
+    )
+    yield "tokens", _tokens(result)
+    if result.e2e_s.count and not result.ttft_s.count:
+        yield "streaming", "none, so there is no TTFT, ITL or TPOT"
+    if result.cold_starts:
+        yield "cold starts", counted(result.cold_starts, "answer") + " loaded an adapter first"
+    yield from _cost(result)
+    yield from _fairness(result)
+    if result.outside:
+        told = (
+            f"{counted(n, 'request')} of the {_PHASES.get(phase, phase)}"
+            for phase, n in result.outside.items()
+        )
+        yield "left out", ", ".join(told)
+    if result.unsent:
+        yield "unsent", f"{counted(result.unsent, 'turn')} of sessions that ended early"
+
+
+def _tokens(result: Result) -> str:
+    told = f"{count(result.output_tokens)} output, {count(result.prompt_tokens)} prompt"
+    sources = {"server": "by the server", "tokenizer": "by the tokenizer", "events": "by events"}
+    if set(result.tokens_from) <= {"server"}:
+        return told
+    ways = (f"{sources.get(way, way)} {count(n)}" for way, n in result.tokens_from.items())
+    return f"{told} (answers counted {', '.join(ways)})"
+
+
+def _cost(result: Result) -> Iterator[tuple[str, str]]:
+    cost = result.cost
+    if cost is None:
+        return
+    parts = [
+        f"{money(cost.per_million_output_tokens)} per million output tokens",
+        f"{money(cost.per_thousand_requests)} per thousand answers",
+    ]
+    if cost.per_thousand_good_requests is not None:
+        parts.append(f"{money(cost.per_thousand_good_requests)} per thousand good ones")
+    yield "cost", f"at {money(cost.price_per_hour)} an hour: {', '.join(parts)}"
+
+
+def _fairness(result: Result) -> Iterator[tuple[str, str]]:
+    fair = result.fairness
+    if fair.jain_tokens is None:
+        return
+    parts = [f"Jain {fair.jain_tokens:.3f} by tokens"]
+    if fair.jain_good is not None:
+        parts.append(f"{fair.jain_good:.3f} by goodput")
+    ends = fair.ttft_p95
+    if ends is not None and ends.worst_over_best is not None:
+        ratio = rate(ends.worst_over_best)
+        parts.append(f"TTFT p95 {ratio} times as long for {ends.worst} as for {ends.best}")
+    yield "fairness", ", ".join(parts)
+
+
+def _worst_tenants(result: Result) -> Table | None:
+    """By goodput where there are objectives, else by answers; then by TTFT."""
+    if len(result.tenants) < 2:
+        return None
+    worst = sorted(result.tenants.items(), key=lambda one: _worst_first(one[1]))[:MOST_TENANTS]
+    left = len(result.tenants) - len(worst)
+    heading = f"worst of {len(result.tenants):,} tenants" if left else "tenants, worst first"
+    columns = ("requests", "failed", "good", "TTFT p50", "p95", "tokens/s")
+    table = _table(heading, *columns)
+    table.columns[0].max_width = 26
+    for name, of in worst:
+        table.add_row(Text(name, overflow="ellipsis", no_wrap=True), *_tenant(of))
+    return table
+
+
+def _worst_first(of: GroupSummary) -> tuple[float, float, float]:
+    requests = of.requests
+    judged = requests.ok + requests.failed
+    answered = requests.ok / judged if judged else 1.0
+    good = 1.0 if of.goodput is None or of.goodput.share is None else of.goodput.share
+    return good, answered, -(of.ttft_s.p95 or of.e2e_s.p95 or 0.0)
+
+
+def _tenant(of: GroupSummary) -> Sequence[str]:
+    good = NOTHING if of.goodput is None else share(of.goodput.share)
+    return (
+        count(of.requests.sent),
+        count(of.requests.failed),
+        good,
+        latency(of.ttft_s.p50),
+        latency(of.ttft_s.p95),
+        rate(of.throughput.output_tokens_per_s),
+    )
+
+
+def _table(first: str, *columns: str) -> Table:
+    """Of numbers, with a name in front."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column(first)
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
