@@ -36,7 +36,7 @@ def rate(per_s: float | None) -> str:
     """`0.0123`, `1.23`, `19.8`, `316`, `12,345`; without its unit."""
     if per_s is None:
         return NOTHING
-    if 0 < per_s < 0.0995:
+    if per_s < 0.0995:
         return f"{per_s:.2g}"
     return _three_digits(per_s)
 

@@ -11,9 +11,8 @@ from loadtest.view.amounts import NOTHING, count, duration, latency, rate, share
 from loadtest.view.bars import sparkline
 from loadtest.view.recent import LATELY_S, Now, Stage
 
-_LABEL = 11
-_NUMBER = 8
-"""Columns of the table of latencies: 59 characters in all."""
+_LABEL, _NUMBER, _GAP = 10, 8, 2
+"""Columns of the table of latencies: 60 characters in all."""
 _STYLES: dict[Stage, str] = {
     "warm-up": "yellow",
     "measured": "green",
@@ -78,7 +77,7 @@ def _stage(now: Now) -> str:
 
 def _bar(now: Now, width: int) -> Text:
     if now.part_done is None:
-        return Text(f"{duration(now.at_s)}, until Ctrl-C")
+        return Text(duration(now.at_s))
     left = "" if now.left_s is None else f", {duration(now.left_s)} left"
     # Its width does not change each second.
     told = f" {now.part_done:4.0%}  {duration(now.at_s)}{left}".ljust(34)
@@ -107,15 +106,19 @@ def _rates(now: Now) -> Text:
 def _latencies(now: Now) -> Iterator[Text]:
     lately, whole = f"last {LATELY_S:g} s", "measured so far"
     third = 3 * _NUMBER
-    yield Text(f"{'':{_LABEL}}{lately:>{third}}{whole:>{third}}", style="dim")
+    yield Text(f"{'':{_LABEL}}{lately:>{third}}{whole:>{third + _GAP}}", style="dim")
     heads = "".join(f"{one:>{_NUMBER}}" for one in _PERCENTS)
-    yield Text(f"{'':{_LABEL}}{heads}{heads}", style="dim")
+    yield Text(f"{'':{_LABEL}}{heads}{'':{_GAP}}{heads}", style="dim")
     for name, spreads in (
         ("TTFT", (now.ttft_lately, now.ttft)),
         ("ITL", (now.itl_lately, now.itl)),
     ):
         cells = "".join(_cells(spread) for spread in spreads)
         yield Text.assemble((f"{name:{_LABEL}}", "bold"), cells)
+
+
+def _both(lately: Spread, whole: Spread) -> str:
+    return f"{_cells(lately)}{'':{_GAP}}{_cells(whole)}"
 
 
 def _cells(spread: Spread) -> str:

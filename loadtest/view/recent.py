@@ -164,7 +164,7 @@ class Recent:
         requests too where they clearly come first: a limit on them may end a schedule early."""
         timed = at_s / self._expected_s if self._expected_s else None
         counted = progress.ended / self._expected_requests if self._expected_requests else None
-        if timed is None and counted is None:
+        if progress.interrupted or (timed is None and counted is None):
             return None, None
         if counted is None or (timed is not None and counted <= timed + _CLEARLY_AHEAD):
             assert timed is not None and self._expected_s is not None  # noqa: PT018

@@ -1,6 +1,6 @@
 """What is printed when a run has ended: verdicts, the table of latencies, the other figures."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -11,7 +11,6 @@ from loadtest.report.result import Result
 from loadtest.statistics.group import GroupSummary
 from loadtest.statistics.histogram import Spread
 from loadtest.view.amounts import (
-    NOTHING,
     count,
     counted,
     duration,
@@ -24,6 +23,8 @@ from loadtest.view.verdicts import Mood, verdicts
 
 MOST_TENANTS = 5
 """In the table of the worst off."""
+_WORTH_TELLING = 1.05
+"""Times that one tenant waits as long as another."""
 
 _MARKS: dict[Mood, tuple[str, str]] = {
     "good": ("✓", "green"),
@@ -31,19 +32,20 @@ _MARKS: dict[Mood, tuple[str, str]] = {
     "bad": ("✗", "red"),
 }
 _PHASES = {"warmup": "warm-up", "cooldown": "cool-down"}
+_COUNTED = {"tokenizer": "by the tokenizer", "events": "by token events"}
+"""Output tokens, where the server did not."""
 _TELLS = ("mean", "p50", "p90", "p95", "p99", "max")
 
 
 def summary(result: Result) -> RenderableType:
     """The report of a run; fits 80 columns."""
     parts: list[RenderableType] = [_headline(result), _verdicts(result)]
-    if result.requests.sent:
-        table = _latencies(result)
-        parts += [Text(), table] if table.row_count else []
-        parts += [Text(), _fields(result)]
-        worst = _worst_tenants(result)
-        if worst is not None:
-            parts += [Text(), worst]
+    for table in (_latencies(result), _fields(result)):
+        if table.row_count:
+            parts += [Text(), table]
+    judged = result.requests.ok + result.requests.failed
+    if judged and len(result.tenants) > 1:
+        parts += [Text(), *_worst_tenants(result)]
     return Group(*parts)
 
 
@@ -98,19 +100,8 @@ def _fields(result: Result) -> Table:
 
 
 def _told(result: Result) -> Iterator[tuple[str, str]]:
-    through = result.throughput
-    yield (
-        "throughput",
-        f"{rate(through.requests_per_s)} requests/s, {rate(through.output_tokens_per_s)} output"
-        f" tokens/s, {rate(through.total_tokens_per_s)} with prompts",
-    )
-    yield "tokens", _tokens(result)
-    if result.e2e_s.count and not result.ttft_s.count:
-        yield "streaming", "none, so there is no TTFT, ITL or TPOT"
-    if result.cold_starts:
-        yield "cold starts", counted(result.cold_starts, "answer") + " loaded an adapter first"
-    yield from _cost(result)
-    yield from _fairness(result)
+    if result.requests.ok:
+        yield from _answers(result)
     if result.outside:
         told = (
             f"{counted(n, 'request')} of the {_PHASES.get(phase, phase)}"
@@ -121,13 +112,32 @@ def _told(result: Result) -> Iterator[tuple[str, str]]:
         yield "unsent", f"{counted(result.unsent, 'turn')} of sessions that ended early"
 
 
+def _answers(result: Result) -> Iterator[tuple[str, str]]:
+    through = result.throughput
+    yield (
+        "throughput",
+        f"{rate(through.requests_per_s)} requests/s, {rate(through.output_tokens_per_s)} output"
+        f" tokens/s, {rate(through.total_tokens_per_s)} with prompts",
+    )
+    yield "tokens", _tokens(result)
+    if not result.ttft_s.count:
+        yield "streaming", "none, so there is no TTFT, ITL or TPOT"
+    if result.cold_starts:
+        yield "cold starts", counted(result.cold_starts, "answer") + " loaded an adapter first"
+    yield from _cost(result)
+    yield from _fairness(result)
+
+
 def _tokens(result: Result) -> str:
+    if not result.output_tokens:
+        return "not known: the server does not tell; --tokenizer counts them"
     told = f"{count(result.output_tokens)} output, {count(result.prompt_tokens)} prompt"
-    sources = {"server": "by the server", "tokenizer": "by the tokenizer", "events": "by events"}
-    if set(result.tokens_from) <= {"server"}:
-        return told
-    ways = (f"{sources.get(way, way)} {count(n)}" for way, n in result.tokens_from.items())
-    return f"{told} (answers counted {', '.join(ways)})"
+    ways = ", ".join(
+        f"{counted(n, 'answer')} {_COUNTED[way]}"
+        for way, n in result.tokens_from.items()
+        if way in _COUNTED
+    )
+    return f"{told} ({ways})" if ways else told
 
 
 def _cost(result: Result) -> Iterator[tuple[str, str]]:
@@ -151,25 +161,23 @@ def _fairness(result: Result) -> Iterator[tuple[str, str]]:
     if fair.jain_good is not None:
         parts.append(f"{fair.jain_good:.3f} by goodput")
     ends = fair.ttft_p95
-    if ends is not None and ends.worst_over_best is not None:
+    if ends is not None and (ends.worst_over_best or 1.0) >= _WORTH_TELLING:
         ratio = rate(ends.worst_over_best)
         parts.append(f"TTFT p95 {ratio} times as long for {ends.worst} as for {ends.best}")
     yield "fairness", ", ".join(parts)
 
 
-def _worst_tenants(result: Result) -> Table | None:
+def _worst_tenants(result: Result) -> Iterator[RenderableType]:
     """By goodput where there are objectives, else by answers; then by TTFT."""
-    if len(result.tenants) < 2:
-        return None
     worst = sorted(result.tenants.items(), key=lambda one: _worst_first(one[1]))[:MOST_TENANTS]
-    left = len(result.tenants) - len(worst)
-    heading = f"worst of {len(result.tenants):,} tenants" if left else "tenants, worst first"
-    columns = ("requests", "failed", "good", "TTFT p50", "p95", "tokens/s")
-    table = _table(heading, *columns)
+    if len(worst) < len(result.tenants):
+        yield Text(f"The {len(worst)} worst served of {len(result.tenants):,} tenants:")
+    good = [] if result.goodput is None else ["good"]
+    table = _table("tenant", "requests", "failed", *good, "TTFT p50", "p95", "tokens/s")
     table.columns[0].max_width = 26
     for name, of in worst:
         table.add_row(Text(name, overflow="ellipsis", no_wrap=True), *_tenant(of))
-    return table
+    yield table
 
 
 def _worst_first(of: GroupSummary) -> tuple[float, float, float]:
@@ -177,19 +185,18 @@ def _worst_first(of: GroupSummary) -> tuple[float, float, float]:
     judged = requests.ok + requests.failed
     answered = requests.ok / judged if judged else 1.0
     good = 1.0 if of.goodput is None or of.goodput.share is None else of.goodput.share
-    return good, answered, -(of.ttft_s.p95 or of.e2e_s.p95 or 0.0)
+    waited = of.e2e_s.p95 if of.ttft_s.p95 is None else of.ttft_s.p95
+    return good, answered, -(waited or 0.0)
 
 
-def _tenant(of: GroupSummary) -> Sequence[str]:
-    good = NOTHING if of.goodput is None else share(of.goodput.share)
-    return (
-        count(of.requests.sent),
-        count(of.requests.failed),
-        good,
-        latency(of.ttft_s.p50),
-        latency(of.ttft_s.p95),
-        rate(of.throughput.output_tokens_per_s),
-    )
+def _tenant(of: GroupSummary) -> Iterator[str]:
+    yield count(of.requests.sent)
+    yield count(of.requests.failed)
+    if of.goodput is not None:
+        yield share(of.goodput.share)
+    yield latency(of.ttft_s.p50)
+    yield latency(of.ttft_s.p95)
+    yield rate(of.throughput.output_tokens_per_s)
 
 
 def _table(first: str, *columns: str) -> Table:

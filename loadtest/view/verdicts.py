@@ -29,7 +29,7 @@ def verdicts(result: Result) -> Iterator[Line]:
         return
     yield from _tester(result)
     yield _failures(result)
-    if result.goodput is not None:
+    if result.goodput is not None and result.goodput.share is not None:
         yield _objectives(result)
     for one in result.conditions:
         yield Line("bad" if one.failed else "good", f"--fail-if {one.reason}")
