@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loadtest.report.formats import digits, span
+from loadtest.report.plots.source import short
 from loadtest.report.result import Result
 
 _ARRIVALS = {"poisson": "Poisson arrivals", "gamma": "gamma arrivals", "constant": "even arrivals"}
@@ -54,8 +55,8 @@ def facts(result: Result) -> list[tuple[str, str]]:
 def names(listed: Sequence[str]) -> str:
     """The first few, and how many there are."""
     if len(listed) <= _NAMES + 1:
-        return ", ".join(listed)
-    return f"{len(listed)}: {', '.join(listed[:_NAMES])} …"
+        return ", ".join(map(short, listed))
+    return f"{len(listed)}: {', '.join(map(short, listed[:_NAMES]))} …"
 
 
 def _mix(workload: Mapping[str, Any]) -> Sequence[Any]:

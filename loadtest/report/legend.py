@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from loadtest.report.formats import digits
+from loadtest.report.plots.source import short
 from loadtest.report.result import Result
 from loadtest.statistics.histogram import Spread
 
@@ -113,7 +114,7 @@ def fairness(result: Result) -> Iterator[tuple[str, str]]:
             if ends.worst_over_best is None
             else f"{digits(ends.worst_over_best)} times the best's"
         )
-        yield name, f"{ratio} ({ends.worst} beside {ends.best})"
+        yield name, f"{ratio} ({short(ends.worst)} beside {short(ends.best)})"
 
 
 def _rates(requests: float | None, tokens: float | None) -> str:

@@ -8,9 +8,14 @@ from loadtest.report.groups import group_table
 from loadtest.report.plots.distributions import SHOWN, by_group, distributions
 from loadtest.report.plots.heat import heat_map
 from loadtest.report.plots.over_time import MOST_POINTS, latency_over_time, load_over_time
-from loadtest.report.plots.rates import knee_curve, latency_against_rate, throughput_against_rate
+from loadtest.report.plots.rates import (
+    closed,
+    knee_curve,
+    latency_against_rate,
+    throughput_against_rate,
+)
 from loadtest.report.plots.requests import request_timeline, window
-from loadtest.report.plots.source import Group, Source, source
+from loadtest.report.plots.source import Group, Source, short, source
 from loadtest.report.rendering import as_yaml, check_makers, drawn, render
 from loadtest.report.result import Result
 from loadtest.report.tiles import money, tiles
@@ -33,6 +38,7 @@ def page(result: Result) -> str:
         models=_models(result),
         tenants=count(len(tenants), "tenant") if tenants else "",
         has_tenants=bool(tenants),
+        closed=closed(result.workload),
         tiles=tiles(result),
         latencies=legend.latencies(result),
         plots={name: drawn(svg) for name, svg in _plots(seen).items()},
@@ -71,7 +77,7 @@ def _plots(seen: Source) -> dict[str, str]:
 
 def _models(result: Result) -> str:
     listed = list(result.models)
-    return listed[0] if len(listed) == 1 else count(len(listed), "model")
+    return short(listed[0]) if len(listed) == 1 else count(len(listed), "model")
 
 
 def _colours(seen: Source, group: Group) -> dict[str, int]:

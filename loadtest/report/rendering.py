@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loadtest.report import formats
+from loadtest.report.plots.source import short
 from loadtest.report.tiles import money
 from loadtest.statistics.units import StatisticsError
 
@@ -43,6 +44,7 @@ def render(template: str, **values: Any) -> str:
         "share": formats.share,
         "count": formats.count,
         "money": money,
+        "short": short,
     }
     return environment.get_template(template).render(**values)
 

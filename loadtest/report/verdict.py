@@ -61,11 +61,13 @@ def _found(result: Result) -> Line:
     if result.conditions:
         return Line("good", f"Keeps {_of_conditions(len(result.conditions))}")
     failed = result.requests.failed
+    tone: Tone
     if failed:
-        tone: Tone = "bad" if failed > _MANY_ERRORS * judged(result) else "warn"
+        tone = "bad" if failed > _MANY_ERRORS * judged(result) else "warn"
         return Line(tone, f"{share(failed / judged(result))} of requests failed")
     if result.goodput is not None and result.goodput.share is not None:
-        return Line("note", f"{share(result.goodput.share)} of requests kept the objectives")
+        tone = "good" if result.goodput.share == 1 else "note"
+        return Line(tone, f"{share(result.goodput.share)} of requests kept the objectives")
     return Line("good", f"All {count(result.requests.ok, 'request')} were answered"
                 if result.requests.ok > 1 else "The request was answered")  # fmt: skip
 

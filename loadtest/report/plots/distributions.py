@@ -30,6 +30,8 @@ FIGURES: tuple[tuple[Literal["ttft_s", "itl_s", "tpot_s", "e2e_s"], str], ...] =
 )
 _MOST_POINTS = 400
 _FEWEST = 5
+_LEFT_OUT = 0.005
+"""So small a share of the values may lie before the axis begins."""
 SHOWN = 5
 """Tenants that have a colour of their own; the rest share one."""
 
@@ -48,7 +50,12 @@ class Curve:
 def distributions(result: Result, *, tall: bool = False) -> str:
     """CDFs of TTFT, ITL, TPOT and E2E; empty where none was measured. tall: as two others."""
     curves = [
-        Curve(name, *_thin(*result.histograms.histogram(figure).cdf()), series(place))
+        Curve(
+            name,
+            *_thin(*result.histograms.histogram(figure).cdf()),
+            series(place),
+            dashed=figure == "tpot_s",
+        )
         for place, (figure, name) in enumerate(FIGURES)
         if getattr(result, figure).count
     ]
@@ -104,10 +111,9 @@ def _drawn(
                 curve.values, curve.shares, where="post", color=curve.colour, label=curve.name,
                 linewidth=1.7, linestyle=style, zorder=3 + place / 10,
             )  # fmt: skip
-        lowest = [float(curve.values[curve.values > 0].min(initial=np.inf)) for curve in curves]
-        low = min(one for one in [*lowest, 1.0] if np.isfinite(one))
-        high = max(float(curve.values.max()) for curve in curves)
         # Gaps of events that came together are nearly 0; they'd take most of the axis.
+        low = min(float(curve.values[curve.shares >= _LEFT_OUT].min()) for curve in curves)
+        high = max(float(curve.values.max()) for curve in curves)
         low = max(low, high * 1e-5, 1e-6)
         latency_axis(axes.xaxis, min(low, high), high, log=high > 0)
         _shares(axes)

@@ -155,13 +155,13 @@ def grid(axes: "Axes", which: Literal["both", "x", "y"] = "y") -> None:
 
 def time_axis(axes: "Axes", end_s: float) -> None:
     """The run's time along x, from its begin."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from matplotlib.ticker import FuncFormatter, MultipleLocator
 
     minutes = end_s >= _LONG_S
     size = 60.0 if minutes else 1.0
-    axes.set_xlim(0, max(end_s, 1e-3))
-    steps = [1, 2, 5, 10] if not minutes else [1, 2, 3, 6, 10]
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=steps))
+    end_s = max(end_s, 1e-3)
+    axes.set_xlim(0, end_s)
+    axes.xaxis.set_major_locator(MultipleLocator(step(end_s / size) * size))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: digits(at / size)))
     axes.set_xlabel(f"{'minutes' if minutes else 'seconds'} since the run's begin")
 
@@ -182,6 +182,13 @@ def latency_axis(axis: "Axis", low_s: float, high_s: float, *, log: bool) -> Non
         axis.set_minor_formatter(NullFormatter())
     limit(low_s, high_s if high_s > low_s else low_s + 1e-3)
     axis.set_major_formatter(FuncFormatter(lambda at, _: seconds(at)))
+
+
+def step(end: float, most: int = 8) -> float:
+    """A round step that leads from 0 to `end` in at most so many."""
+    rough = end / most
+    size = 10.0 ** np.floor(np.log10(rough))
+    return float(size * next(one for one in (1, 2, 5, 10) if one * size >= rough * (1 - 1e-9)))
 
 
 def log_ticks(low: float, high: float, most: int = 7) -> list[float]:

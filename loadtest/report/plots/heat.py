@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 """Tenants with a row of their own; the rest share one."""
+MANY_FAILED = 0.1
+"""The share of a cell's requests from which it is crossed."""
 _MOST_STEPS = 48
+_LEAST_SPREAD = 3.0
 _IN_A_CELL = 6
 """Requests that a cell should have on average."""
 
@@ -31,7 +34,7 @@ _IN_A_CELL = 6
 @dataclass(frozen=True, slots=True)
 class Heat:
     """names: of the rows. bounds: of the columns, in seconds. values: (rows, columns), the 95th
-    percentile, NaN without any. failed: (rows, columns), whether any request failed."""
+    percentile, NaN without any. failed: (rows, columns), whether many requests failed."""
 
     names: list[str]
     bounds: Values
@@ -59,7 +62,11 @@ def heat(source: Source, group: Group) -> Heat | None:
     columns = np.clip(np.searchsorted(bounds, table["intended_s"], side="right") - 1, 0, many - 1)
     values = np.full((len(names), many), np.nan)
     failed = np.zeros(values.shape, np.bool_)
-    failed[rows[source.failed], columns[source.failed]] = True
+    asked, lost = (
+        np.bincount((rows * many + columns)[of], minlength=values.size)
+        for of in (slice(None), source.failed)
+    )
+    failed.flat[:] = (lost > 0) & (lost >= MANY_FAILED * asked)
     there = ~np.isnan(table[figure])
     cells = (rows * many + columns)[there]
     order = np.argsort(cells, kind="stable")
@@ -94,9 +101,8 @@ def levels(values: Values) -> Values:
     """Bounds between colours, each about as far from the next in proportion; round, rising."""
     low, high = float(np.quantile(values, 0.02)), float(np.quantile(values, 0.98))
     low = max(low, 1e-6)
-    if high <= low * 1.02:
-        return np.array([low])
-    edges = np.geomspace(low, high, HEATS + 1)[1:-1]
+    # Small differences are not to look like large ones.
+    edges = np.geomspace(low, max(high, low * _LEAST_SPREAD), HEATS + 1)[1:-1]
     return np.unique([float(f"{edge:.2g}") for edge in edges])
 
 
@@ -129,7 +135,7 @@ def _draw_crosses(axes: "Axes", found: Heat) -> None:
     rows, columns = np.nonzero(found.failed)
     middle = (found.bounds[columns] + found.bounds[columns + 1]) / 2
     reach = (found.bounds[1] - found.bounds[0]) * 0.22
-    y, up = rows + 0.5, 0.22
+    y, up = rows.astype(np.float64) + 0.5, 0.22
     _draw_cross(axes, middle, y, reach, up)
 
 
@@ -160,7 +166,7 @@ def _draw_legend(axes: "Axes", edges: Values, words: str, *, failed: bool) -> No
     if failed:
         at = len(heats) + 0.4
         _draw_cross(axes, np.array([at]), np.array([0.5]), 0.09, 0.32)
-        axes.text(at + 0.25, 0.5, "some failed", va="center", fontsize=8.5)
+        axes.text(at + 0.25, 0.5, f"{MANY_FAILED:.0%} failed", va="center", fontsize=8.5)
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)
     axes.set_yticks([])

@@ -162,7 +162,8 @@ def _shade(axes: "Axes", source: Source, *, named: bool) -> None:
             axes.annotate(
                 words[phase], (at, 1), xycoords=("data", "axes fraction"), ha=side, va="top",
                 xytext=(2 if side == "left" else -2, -2), textcoords="offset points",
-                fontsize=7.5, color=colour("soft"),
+                fontsize=7.5, color=colour("soft"), zorder=4,
+                bbox={"facecolor": colour("shade"), "edgecolor": "none", "pad": 1},
             )  # fmt: skip
 
 

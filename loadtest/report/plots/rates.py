@@ -33,26 +33,25 @@ def throughput_against_rate(result: Result) -> str:
     changes; empty for one steady rate, of which there is only one point."""
     if result.knee is not None and len(result.knee.levels) > 1:
         return _of_levels(result.knee)
+    if closed(result.workload):
+        return _of_users(result)
     if varies(result.workload):
         return _of_cells(result.timeline, result.workload)
     return ""
 
 
 def latency_against_rate(source: Source) -> str:
-    """Median and 95th percentile of each steady stage, warm-up and cool-down left out; empty for
-    fewer than two stages with answers."""
+    """Median and 95th percentile of each steady stage by its planned rate, or its users; warm-up
+    and cool-down left out; empty for fewer than two stages with answers."""
     figure, name = source.first_answer
     table = source.table[source.measured]
     told = []
-    for begin, end in _stages(source.result.workload):
+    for begin, end, planned in _stages(source.result.workload):
         inside = table[(table["intended_s"] >= begin) & (table["intended_s"] < end)]
         values = np.asarray(inside[figure], np.float64)
         values = values[~np.isnan(values)]
         if len(values):
-            kept = int(source.result.rows["of_requests"]) / len(source.table)
-            first = max(begin, float(inside["intended_s"].min()))
-            rate = len(inside) * kept / max(end - first, 1e-9)
-            told.append([rate, *np.percentile(values, [50, 95])])
+            told.append([planned, *np.percentile(values, [50, 95])])
     if len(told) < 2:
         return ""
     points = np.array(sorted(told))
@@ -67,7 +66,7 @@ def latency_against_rate(source: Source) -> str:
         low, high = float(points[:, 1].min()), float(points[:, 2].max())
         latency_axis(axes.yaxis, low, high, log=high > _LATENCY_LOG_FROM * low)
         axes.set_xlim(left=0)
-        axes.set_xlabel("arrivals/s")
+        axes.set_xlabel(_planned_words(source.result.workload))
         axes.set_ylabel(name)
         grid(axes, "both")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.1)
@@ -87,7 +86,7 @@ def knee_curve(search: KneeSearch) -> str:
         from matplotlib.ticker import FuncFormatter
 
         axes = figure.subplots()
-        axes.plot(rates, smooth, color=series(0), linewidth=1.5, label="smoothed")
+        axes.plot(rates, smooth, color=series(0), linewidth=1.5)
         _rings(axes, rates, shares, [level.agreed for level in search.levels])
         axes.axhline(
             search.target, color=colour("target"), linewidth=1.2, linestyle=(0, (4, 2)),
@@ -112,6 +111,29 @@ def varies(workload: Mapping[str, Any]) -> bool:
     stages = arrivals.get("stages") or []
     ramps = any(stage.get("to") is not None for stage in stages)
     return arrivals.get("kind") == "trace" or len(stages) > 1 or ramps
+
+
+def closed(workload: Mapping[str, Any]) -> bool:
+    """Whether answers decide when the next requests come."""
+    return bool((workload.get("arrivals") or {}).get("kind") == "closed")
+
+
+def _of_users(result: Result) -> str:
+    """In a closed loop arrivals follow the answers; what is chosen is the number of users."""
+    means = stage_means(result.timeline, result.workload)
+    if len(means) < 2:
+        return ""
+
+    def paint(figure: "Figure") -> None:
+        axes = figure.subplots()
+        axes.plot(means[:, 0], means[:, 2], color=series(0), linewidth=1.5, marker="o", ms=5)
+        axes.set_xlim(0, float(means[:, 0].max()) * 1.05)
+        axes.set_xlabel("users")
+        axes.set_ylim(0, float(means[:, 2].max()) * 1.1 or 1)
+        axes.set_ylabel("answers/s, mean of a stage")
+        grid(axes, "both")
+
+    return draw(paint, "Answers a second against the number of users, by stage")
 
 
 def _of_levels(search: KneeSearch) -> str:
@@ -147,7 +169,7 @@ def _of_cells(cells: Sequence[Cell], workload: Mapping[str, Any]) -> str:
         means = stage_means(cells, workload)
         if len(means):
             axes.plot(
-                means[:, 0], means[:, 1], color=series(0), linewidth=1.4, marker="o", ms=5,
+                means[:, 1], means[:, 2], color=series(0), linewidth=1.4, marker="o", ms=5,
                 label="mean of a stage",
             )  # fmt: skip
         axes.set_xlim(0, most * 1.05)
@@ -158,30 +180,36 @@ def _of_cells(cells: Sequence[Cell], workload: Mapping[str, Any]) -> str:
 
 
 def stage_means(cells: Sequence[Cell], workload: Mapping[str, Any]) -> Values:
-    """(arrivals/s, answers/s) of each steady stage of a known length; (0, 2) without any.
+    """(planned rate or users, arrivals/s, answers/s) of each steady stage of a known length, by
+    the first; (0, 3) without any.
 
     Cells that a stage does not fill are left out.
     """
     found = []
-    for begin, end in _stages(workload):
+    for begin, end, planned in _stages(workload):
         inside = [c for c in cells if c.begin_s >= begin and c.begin_s + c.seconds <= end + 1e-9]
         if inside:
-            found.append([np.mean([c.arrivals_per_s for c in inside]),
+            found.append([planned, np.mean([c.arrivals_per_s for c in inside]),
                           np.mean([c.ok_per_s for c in inside])])  # fmt: skip
     # A path from stage to stage reads only in the order of rates.
-    return np.array(sorted(found)).reshape(-1, 2)
+    return np.array(sorted(found)).reshape(-1, 3)
 
 
-def _stages(workload: Mapping[str, Any]) -> Iterator[tuple[float, float]]:
-    """When each steady stage of a known length begins and ends."""
+def _stages(workload: Mapping[str, Any]) -> Iterator[tuple[float, float, float]]:
+    """When each steady stage of a known length begins and ends, and its rate or its users."""
     begin = 0.0
     for stage in workload["arrivals"].get("stages") or []:
         seconds = stage.get("seconds")
         if seconds is None:
             return
-        if stage.get("to") is None:
-            yield begin, begin + seconds
+        planned = stage.get("rate", stage.get("users"))
+        if stage.get("to") is None and planned is not None:
+            yield begin, begin + seconds, float(planned)
         begin += seconds
+
+
+def _planned_words(workload: Mapping[str, Any]) -> str:
+    return "users" if closed(workload) else "planned arrivals/s"
 
 
 def _diagonal(axes: "Axes", rates: Values) -> None:
@@ -203,11 +231,11 @@ def _mark_knee(axes: "Axes", search: KneeSearch) -> None:
 def _rings(axes: "Axes", rates: Values, shares: Values, agreed: Sequence[bool]) -> None:
     """Probed rates; hollow where probes of one rate did not agree."""
     sure = np.array(agreed)
-    plain = {"linestyle": "none", "marker": "o", "ms": 5.0, "color": series(0)}
+    plain: Any = {"linestyle": "none", "marker": "o", "ms": 5.0, "color": series(0)}
     axes.plot(rates[sure], shares[sure], label="probed", **plain)
     if not sure.all():
         hollow = plain | {"markerfacecolor": colour("paper")}
-        axes.plot(rates[~sure], shares[~sure], label="probes disagree", **hollow)
+        axes.plot(rates[~sure], shares[~sure], label="not agreed", **hollow)
 
 
 def _rate_axis(axes: "Axes", rates: Values) -> None:

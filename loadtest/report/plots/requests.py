@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loadtest.report.plots.drawing import colour, digits, draw, grid, strokes
+from loadtest.report.plots.drawing import colour, draw, grid, strokes
 from loadtest.report.plots.source import Source
 from loadtest.statistics.rows import OUTCOMES, Table
 
@@ -103,5 +103,5 @@ def _seconds(axes: "Axes") -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(nbins=9))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{at:,.6g}" if at else digits(at)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{at:,.6g}"))
     axes.set_xlabel("seconds since the run's begin")
