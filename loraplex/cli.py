@@ -35,6 +35,9 @@ COMMANDS = {
     "extract": Lazy(
         "loraplex.extract", "extract", "Make an adapter of a fully tuned model and its base."
     ),
+    "loadtest": Lazy(
+        "loadtest.command.entry", "loadtest", "Load-test an OpenAI-compatible server."
+    ),
     "tenants": Lazy("loraplex.tenants", "app", "Create, delete, restore and move tenants."),
     "keys": Lazy("loraplex.keys", "app", "Create, rotate and revoke a tenant's keys."),
     "adapters": Lazy("loraplex.adapters", "app", "Push, compare, promote and roll back adapters."),

@@ -31,6 +31,7 @@ READS_ENVIRONMENT = {
     "training/evaluation/engine_child.py": "sets up vLLM's own process",
     "training/evaluation/trainers_model.py": "sets how its own threads wait",
     "training/merge/verification/child.py": "sets how its own threads wait",
+    "loadtest/command/environment.py": "LORAPLEX_URL, LORAPLEX_KEY, keys that a workload names",
     "loraplex/connection.py": "LORAPLEX_URL and LORAPLEX_KEY of the client commands",
 }
 

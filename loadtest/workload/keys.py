@@ -17,7 +17,7 @@ def read_keys(workload: Workload, environ: Mapping[str, str]) -> dict[str, Secre
 
     environ: the process's environment. Raises WorkloadError, which holds no key.
     """
-    listed = {} if workload.keys_file is None else _listed(workload.keys_file)
+    listed = {} if workload.keys_file is None else listed_keys(workload.keys_file)
     keys: dict[str, SecretStr] = {}
     problems: list[str] = []
     for place, tenant in enumerate(workload.tenants):
@@ -40,14 +40,15 @@ def _key_of(tenant: Tenant, listed: Mapping[str, str], environ: Mapping[str, str
         key = environ.get(tenant.key_env, "").strip()
         if not key:
             raise WorkloadError(f"key_env: `{tenant.key_env}` is not set; export it with the key")
-        return _checked(key, f"key_env: `{tenant.key_env}`")
+        return checked_key(key, f"key_env: `{tenant.key_env}`")
     if tenant.key_file is not None:
-        return _checked(_read(tenant.key_file, "key_file").strip(), f"key_file: {tenant.key_file}")
+        key = _read(tenant.key_file, "key_file").strip()
+        return checked_key(key, f"key_file: {tenant.key_file}")
     return listed.get(tenant.name)
 
 
-def _listed(path: Path) -> dict[str, str]:
-    """Keys by names, of lines `NAME=KEY`; comments begin with #."""
+def listed_keys(path: Path) -> dict[str, str]:
+    """Keys by names, of lines `NAME=KEY`; comments begin with #. Raises WorkloadError."""
     found: dict[str, str] = {}
     for line, text in enumerate(_read(path, "keys_file").splitlines(), 1):
         if not text.strip() or text.lstrip().startswith("#"):
@@ -55,7 +56,7 @@ def _listed(path: Path) -> dict[str, str]:
         name, equals, key = (part.strip() for part in text.partition("="))
         if not (name and equals):
             raise WorkloadError(f"keys_file: {path}, line {line}: is not NAME=KEY")
-        found[name] = _checked(key, f"keys_file: {path}, line {line}")
+        found[name] = checked_key(key, f"keys_file: {path}, line {line}")
     return found
 
 
@@ -68,7 +69,8 @@ def _read(path: Path, field: str) -> str:
         raise WorkloadError(f"{field}: {path} is not UTF-8") from error
 
 
-def _checked(key: str, where: str) -> str:
+def checked_key(key: str, where: str) -> str:
+    """The same key. where: what the message begins with. Raises WorkloadError, without the key."""
     if _KEY.fullmatch(key) is None:
         fault = "is empty" if not key else "holds spaces, lines or marks that no key has"
         raise WorkloadError(f"{where} {fault}; it must hold the key alone")

@@ -18,6 +18,11 @@ def load_workload(path: Path, changes: Mapping[str, Any] | None = None) -> Workl
 
     changes: fields that replace the file's. Raises WorkloadError.
     """
+    return make_workload(read_fields(path) | dict(changes or {}), path.absolute().parent)
+
+
+def read_fields(path: Path) -> dict[str, Any]:
+    """What stands in a workload's file, not looked at yet. Raises WorkloadError."""
     try:
         given = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -29,7 +34,7 @@ def load_workload(path: Path, changes: Mapping[str, Any] | None = None) -> Workl
         raise WorkloadError(f"{path.name}{_yaml_fault(error)}") from None
     if not isinstance(given, dict):
         raise WorkloadError(f"{path.name}: holds no fields; write at least `arrivals` and `models`")
-    return make_workload(given | dict(changes or {}), path.absolute().parent)
+    return given
 
 
 def make_workload(fields: Mapping[str, Any], folder: Path) -> Workload:

@@ -1,0 +1,1 @@
+"""The command `loraplex loadtest`, which is also `python -m loadtest`."""

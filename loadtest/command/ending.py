@@ -1,0 +1,152 @@
+"""What a run leaves, whatever ended it: files, a summary or JSON, a push, the exit code."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loadtest.command.errors import DONE, FAILED, INTERRUPTED, CommandEnd
+from loadtest.command.saying import fail, note, out, warn
+from loadtest.report.result import Result, write_result
+
+PAGE_FILE = "report.html"
+_NOT_PRINTED = {"rows", "histograms", "timeline"}
+"""Of result.json, by --json: long, and for programs that read the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What is to become of the result. push: a Pushgateway's address."""
+
+    folder: Path
+    report: bool
+    as_json: bool
+    push: str | None
+    push_job: str
+    push_labels: Mapping[str, str]
+
+
+def end(result: Result, ending: Ending) -> int:
+    """Keeps the result, shows it, says what was wrong; the exit code. Raises CommandEnd where
+    result.json itself cannot be written."""
+    try:
+        write_result(result, ending.folder)
+    except OSError as error:
+        raise CommandEnd(f"--out: {ending.folder} cannot be written ({error.strerror})") from None
+    broken = [*_kept(result, ending), *_pushed(result, ending)]
+    _show(result, ending)
+    for text in remarks(result):
+        warn(text)
+    problems = [*problems_of(result), *broken]
+    for text in problems:
+        fail(text)
+    return exit_code(result, problems)
+
+
+def remarks(result: Result) -> Iterator[str]:
+    """What the reader must know before the figures are believed."""
+    if result.tester.bound:
+        reasons = "; ".join(result.tester.reasons)
+        yield f"TESTER-BOUND: these figures may be the tester's own, not the server's: {reasons}"
+    judged = result.requests.ok + result.requests.failed
+    if result.requests.failed and result.requests.ok:
+        kinds = ", ".join(f"{many} x {kind}" for kind, many in sorted(_by_count(result.errors)))
+        share = result.requests.failed / judged
+        yield f"{share:.1%} of the requests failed ({result.requests.failed}: {kinds})"
+    if result.knee is not None and not result.knee.knee.found and result.knee.knee.rate:
+        yield f"the knee was not found: {result.knee.knee.reason}"
+    if result.ended == "interrupted" and result.problem is None:
+        yield "interrupted: the figures are those of what was run"
+
+
+def problems_of(result: Result) -> Iterator[str]:
+    """Why the run failed, in sentences."""
+    if result.problem is not None:
+        yield result.problem
+    elif result.ended == "completed" and not result.requests.ok:
+        yield _nothing_answered(result)
+    if result.knee is not None and not result.knee.knee.rate:
+        yield f"--find-knee: {result.knee.knee.reason}"
+    for verdict in result.conditions:
+        if verdict.failed:
+            yield f"--fail-if {verdict.reason}"
+
+
+def exit_code(result: Result, problems: list[str]) -> int:
+    """An interruption by the user goes before a condition that failed with it."""
+    if result.ended == "interrupted" and result.problem is None:
+        return INTERRUPTED
+    return FAILED if problems else DONE
+
+
+def printed(result: Result, folder: Path) -> str:
+    """What --json prints: result.json without rows, histograms and timeline, and `out`."""
+    told: dict[str, Any] = json.loads(result.model_dump_json(exclude=_NOT_PRINTED))
+    return json.dumps(told | {"out": str(folder)}, indent=2, ensure_ascii=False)
+
+
+def _kept(result: Result, ending: Ending) -> Iterator[str]:
+    """Writes the tables and the page; yields what went wrong. result.json is there by then."""
+    try:
+        from loadtest.report.tables import write_tables
+
+        write_tables(result, ending.folder)
+        if ending.report:
+            from loadtest.report.page import page
+
+            _write(ending.folder / PAGE_FILE, page(result))
+    # Whatever it is, the figures are to be shown all the same.
+    except Exception as error:
+        yield f"the report could not be made ({_kind(error)}); result.json is whole"
+
+
+def _pushed(result: Result, ending: Ending) -> Iterator[str]:
+    if ending.push is None:
+        return
+    from loadtest.report.push import PushError, push
+
+    try:
+        push(result, ending.push, ending.push_job, ending.push_labels)
+    except PushError as error:
+        yield f"--push: {error}"
+
+
+def _show(result: Result, ending: Ending) -> None:
+    if ending.as_json:
+        out(printed(result, ending.folder))
+        return
+    from rich.console import Console
+
+    from loadtest.view.summary import summary
+
+    Console().print(summary(result))
+    if result.knee is not None:
+        from loadtest.view.knees import knee
+
+        Console().print(knee(result.knee))
+    files = "report.html, result.json" if ending.report else "result.json"
+    note(f"{files} and tables: {ending.folder}")
+
+
+def _nothing_answered(result: Result) -> str:
+    if not result.requests.sent:
+        return "no request was measured; make the run longer, or the warm-up shorter"
+    kinds = ", ".join(f"{many} x {kind}" for kind, many in _by_count(result.errors))
+    return f"no request was answered ({kinds})"
+
+
+def _by_count(errors: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(errors.items(), key=lambda one: -one[1])
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def _kind(error: Exception) -> str:
+    # Not the message: it may quote what a request held.
+    return type(error).__name__

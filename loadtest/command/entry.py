@@ -1,0 +1,49 @@
+"""`loraplex loadtest` and `python -m loadtest`: from the options to the exit code."""
+
+from typing import Any
+
+import typer
+
+from loadtest.command.asked import PANELS, Asked
+from loadtest.command.errors import INTERRUPTED, USAGE, CommandEnd
+from loadtest.command.flags import as_command
+from loadtest.command.saying import fail
+
+
+def _loadtest(*groups: Any) -> None:
+    """Load-test an OpenAI-compatible server, and see what it does to TTFT, ITL and throughput.
+
+    With --url alone: one request a second for a minute, of 512 prompt tokens and 128 to answer.
+    Latencies count from when a request should have been sent, not from when the tester got to it.
+    docs/loadtest.md explains figures, files and CI. Exit code 0: done. 1: failed. 2: wrong
+    options. 130: interrupted, with the report of what was run.
+    """
+    # Not above: --help needs none of it, and it takes a second to load.
+    from loadtest.client.target import TargetError
+    from loadtest.command.course import course
+    from loadtest.workload.errors import WorkloadError
+
+    try:
+        code = course(Asked(*groups))
+    except CommandEnd as error:
+        fail(str(error))
+        code = error.exit_code
+    except (WorkloadError, TargetError) as error:
+        fail(str(error))
+        code = USAGE
+    except KeyboardInterrupt:
+        fail("interrupted; nothing was measured")
+        code = INTERRUPTED
+    raise typer.Exit(code)
+
+
+loadtest = as_command(PANELS, _loadtest)
+
+
+def main() -> None:
+    """`python -m loadtest`."""
+    app = typer.Typer(
+        add_completion=False, rich_markup_mode="markdown", pretty_exceptions_show_locals=False
+    )
+    app.command("loadtest", context_settings={"help_option_names": ["-h", "--help"]})(loadtest)
+    app(prog_name="python -m loadtest")

@@ -1,0 +1,39 @@
+"""What the command says besides its result: on stderr, so that stdout is the result's alone."""
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def note(text: str) -> None:
+    """A remark."""
+    _stderr().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Something to look at, though the command goes on."""
+    _labelled("warning", "yellow", text)
+
+
+def fail(text: str) -> None:
+    """Why the command fails."""
+    _labelled("error", "red", text)
+
+
+def out(text: str) -> None:
+    """The result, on stdout."""
+    sys.stdout.write(f"{text}\n")
+
+
+def _labelled(label: str, style: str, text: str) -> None:
+    from rich.text import Text
+
+    _stderr().print(Text.assemble((f"{label}: ", f"bold {style}"), text), soft_wrap=True)
+
+
+def _stderr() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True)
