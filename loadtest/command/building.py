@@ -11,7 +11,9 @@ from loadtest.command.values import body_fields, choice, length, pause, prefix, 
 from loadtest.workload.errors import WorkloadError
 from loadtest.workload.keys import listed_keys
 from loadtest.workload.loading import make_workload, read_fields
-from loadtest.workload.spec import Workload, expand
+from loadtest.workload.spec import MADE_BY_THE_TESTER, Workload, expand
+
+RECORDED = "recorded"
 
 
 def fields_of(load: LoadOptions, who: WhoOptions, ask: AskOptions) -> dict[str, Any]:
@@ -58,15 +60,24 @@ def _asked(ask: AskOptions, load: LoadOptions, kind: dict[str, Any]) -> dict[str
         found["prefix"] = prefix(ask.prefix)
     if ask.turns is not None:
         found["sessions"] = _sessions(ask.turns, load)
-    extra = {**(body_fields(ask.extra) if ask.extra is not None else {})}
+        if ask.turns == RECORDED and found.get("prompts", {}).get("kind") != "file":
+            raise Usage("--turns: recorded turns are those of conversations; give --prompts FILE")
+    extra = _extra(ask)
     if ask.ignore_eos:
         extra["ignore_eos"] = True
     return found | ({"extra": {**(kind.get("extra") or {}), **extra}} if extra else {})
 
 
+def _extra(ask: AskOptions) -> dict[str, Any]:
+    found = {} if ask.extra is None else body_fields(ask.extra)
+    if made := sorted(MADE_BY_THE_TESTER & found.keys()):
+        raise Usage(f"--extra: the tester sets `{made[0]}` itself; take it out")
+    return found
+
+
 def _sessions(turns: str, load: LoadOptions) -> dict[str, Any]:
     found: dict[str, Any] = (
-        {"recorded": True} if turns == "recorded" else {"turns": length(turns, "--turns")}
+        {"recorded": True} if turns == RECORDED else {"turns": length(turns, "--turns")}
     )
     if load.think is not None:
         found["think_s"] = pause(load.think, "--think")

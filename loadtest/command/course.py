@@ -13,7 +13,7 @@ from loadtest.command.comparing import compare_results
 from loadtest.command.ending import Ending, end
 from loadtest.command.environment import environment
 from loadtest.command.errors import DONE, CommandEnd, Usage
-from loadtest.command.folder import out_folder
+from loadtest.command.folder import check_output, out_folder
 from loadtest.command.knee_search import Search, search_of, search_watched
 from loadtest.command.plan import Judging, judging_of, labels_of, options_of
 from loadtest.command.preflight import Seen, known_models, look, only_model, remarks
@@ -26,7 +26,7 @@ from loadtest.report.make import About, make_result
 from loadtest.report.result import KneeSearch
 from loadtest.running.options import Options
 from loadtest.workload.errors import WorkloadError
-from loadtest.workload.schedule import extent
+from loadtest.workload.schedule import Extent, extent
 from loadtest.workload.spec import Workload
 
 
@@ -85,25 +85,33 @@ def _dry_run(asked: Asked) -> int:
 
 
 def _prepared(asked: Asked) -> Prepared:
+    """Everything that can be known without the server is checked before it is asked."""
+    check_output(asked.output)
     judging = judging_of(asked.judge)
     environ = environment()
     target = target_of(asked.target, environ)
     fields = fields_of(asked.load, asked.who, asked.ask)
-    seen: list[Seen] = []
-    if needs_models(fields):
-        seen = look(target)
-        fields["models"] = [only_model(seen[0])]
-        note(f"--model is left out: asking for the only one, `{fields['models'][0]}`")
-    workload = workload_of(fields, asked.load)
+    nameless = needs_models(fields)
+    workload = workload_of(fields | ({"models": ["?"]} if nameless else {}), asked.load)
     options = options_of(asked.run, asked.load, workload)
     search = search_of(asked.knee, workload, options) if asked.knee.find_knee else None
     if search is None:
-        options.phases(extent(workload).seconds)
+        _check_extent(extent(workload), options)
     target = with_tenants(target, workload, environ)
-    if not seen or workload.tenants:
-        seen = look(target, [tenant.name for tenant in workload.tenants])
+    seen = look(target, [tenant.name for tenant in workload.tenants])
+    if nameless:
+        fields["models"] = [only_model(seen[0])]
+        note(f"--model is left out: asking for the server's only one, `{fields['models'][0]}`")
+        workload = workload_of(fields, asked.load)
     _judge_seen(workload, seen, keep_going=options.keep_going)
     return Prepared(workload, target, options, judging, search, known_models(seen))
+
+
+def _check_extent(expected: Extent, options: Options) -> None:
+    """Raises Usage where nothing would be sent, or measured."""
+    if expected.arrivals == 0:
+        raise Usage("--rate: nothing would be sent; give one above 0")
+    options.phases(expected.seconds)
 
 
 def _judge_seen(workload: Workload, seen: list[Seen], *, keep_going: bool) -> None:

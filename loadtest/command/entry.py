@@ -9,6 +9,13 @@ from loadtest.command.errors import INTERRUPTED, USAGE, CommandEnd
 from loadtest.command.flags import as_command
 from loadtest.command.saying import fail
 
+_OPTION = {
+    "warmup_s": "--warmup",
+    "cooldown_s": "--cooldown",
+    "keys_file": "--keys-file",
+    "tokenizer": "--tokenizer",
+}
+
 
 def _loadtest(*groups: Any) -> None:
     """Load-test an OpenAI-compatible server, and see what it does to TTFT, ITL and throughput.
@@ -29,7 +36,7 @@ def _loadtest(*groups: Any) -> None:
         fail(str(error))
         code = error.exit_code
     except (WorkloadError, TargetError) as error:
-        fail(str(error))
+        fail(as_options(str(error)))
         code = USAGE
     except KeyboardInterrupt:
         fail("interrupted; nothing was measured")
@@ -38,6 +45,12 @@ def _loadtest(*groups: Any) -> None:
 
 
 loadtest = as_command(PANELS, _loadtest)
+
+
+def as_options(text: str) -> str:
+    """What is wrong with a run, a line a fault; fields that are an option's alone by its name."""
+    lines = (line.partition(":") for line in text.split("\n"))
+    return "\n".join(_OPTION.get(name, name) + colon + rest for name, colon, rest in lines)
 
 
 def main() -> None:

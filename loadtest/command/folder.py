@@ -30,6 +30,16 @@ def out_folder(options: OutputOptions, now: datetime) -> Path:
     return folder
 
 
+def check_output(options: OutputOptions) -> None:
+    """Raises Usage, CommandEnd where what is asked for could not be made at the end. A result that
+    lies there already may have taken hours: it is replaced only with --overwrite."""
+    check_page(options)
+    if options.out and (options.out / RESULT_FILE).exists() and not options.overwrite:
+        raise Usage(
+            f"--out: {options.out} holds a result already; give another folder, or --overwrite"
+        )
+
+
 def check_page(options: OutputOptions) -> None:
     """Raises CommandEnd where the report could not be made at the end."""
     missing = [name for name in _NEEDED_BY_THE_PAGE if find_spec(name) is None]

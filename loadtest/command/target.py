@@ -32,6 +32,9 @@ def target_of(options: TargetOptions, environ: Mapping[str, str]) -> Target:
         target.ssl_context()
     except TargetError as error:
         raise Usage(str(error)) from None
+    if not target.tls and (options.ca_file is not None or options.insecure):
+        option = "--insecure" if options.ca_file is None else "--ca-file"
+        raise Usage(f"{option}: has no meaning with http://; leave it out, or check --url")
     return target
 
 

@@ -132,5 +132,7 @@ def _fault(error: ValidationError) -> str:
     """Of the first problem: what is wrong with which part of the law."""
     first = error.errors(include_url=False)[0]
     message = first["msg"].removeprefix("Value error, ").replace("Input should", "it must")
+    if first["type"] == "missing":
+        message = "is missing"
     part = first["loc"][-1] if len(first["loc"]) > 1 else None
-    return message if part is None else f"{part}: {message}"
+    return message.removeprefix("value: ") if part is None else f"{part}: {message}"
