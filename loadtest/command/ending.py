@@ -1,7 +1,7 @@
 """What a run leaves, whatever ended it: files, a summary or JSON, a push, the exit code."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,15 @@ def end(result: Result, ending: Ending) -> int:
     except OSError as error:
         raise CommandEnd(f"--out: {ending.folder} cannot be written ({error.strerror})") from None
     broken = [*_kept(result, ending), *_pushed(result, ending)]
-    _show(result, ending)
-    for text in remarks(result):
-        warn(text)
-    problems = [*problems_of(result), *broken]
-    for text in problems:
-        fail(text)
-    return exit_code(result, problems)
+    problems = [*problems_of(result)]
+    if ending.as_json:
+        out(printed(result, ending.folder))
+        _say(remarks(result), problems)
+    else:
+        # The summary says all of that itself.
+        _show(result, ending)
+    _say((), broken)
+    return exit_code(result, [*problems, *broken])
 
 
 def remarks(result: Result) -> Iterator[str]:
@@ -112,10 +114,14 @@ def _pushed(result: Result, ending: Ending) -> Iterator[str]:
         yield f"--push: {error}"
 
 
+def _say(warnings: Iterable[str], errors: Iterable[str]) -> None:
+    for text in warnings:
+        warn(text)
+    for text in errors:
+        fail(text)
+
+
 def _show(result: Result, ending: Ending) -> None:
-    if ending.as_json:
-        out(printed(result, ending.folder))
-        return
     from rich.console import Console
 
     from loadtest.view.summary import summary
