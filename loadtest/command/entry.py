@@ -1,5 +1,6 @@
 """`loraplex loadtest` and `python -m loadtest`: from the options to the exit code."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -53,10 +54,10 @@ def as_options(text: str) -> str:
     return "\n".join(_OPTION.get(name, name) + colon + rest for name, colon, rest in lines)
 
 
-def main() -> None:
-    """`python -m loadtest`."""
+def main(args: Sequence[str] | None = None) -> None:
+    """`python -m loadtest`; ends the process. args: those of the process unless given."""
     app = typer.Typer(
         add_completion=False, rich_markup_mode="markdown", pretty_exceptions_show_locals=False
     )
     app.command("loadtest", context_settings={"help_option_names": ["-h", "--help"]})(loadtest)
-    app(prog_name="python -m loadtest")
+    app(args, prog_name="python -m loadtest")

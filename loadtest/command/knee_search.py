@@ -80,9 +80,8 @@ def search_watched(
             on_ask=watching.ask,
             on_probed=watching.probed,
         )
-    last = watching.last
-    shown = found.shown or last
-    if shown is None or last is None:
+    shown = found.shown
+    if shown is None:
         raise CommandEnd(f"--find-knee: {found.knee.reason}")
     knee = KneeSearch(
         knee=found.knee,
@@ -92,7 +91,7 @@ def search_watched(
         figures_of_rate=shown.probe.rate,
     )
     # How the search ended, not how the run that is shown did.
-    outcome = replace(shown.outcome, ended=last.outcome.ended, problem=last.outcome.problem)
+    outcome = replace(shown.outcome, ended=found.ended, problem=found.problem)
     return Ran(shown.measured, outcome, shown.workload, shown.options), knee
 
 
@@ -106,7 +105,6 @@ class _Watching:
         self._url = url
         self._console = Console(stderr=True)
         self._open = ExitStack()
-        self.last: Probed | None = None
 
     def __enter__(self) -> "_Watching":
         return self
@@ -120,7 +118,8 @@ class _Watching:
 
         del workload
         self._open.close()
-        seconds = self._search.warmup_s + self._search.probe_s * ask.stretch
+        # What comes after is sent under the same load, as long as what came before.
+        seconds = 2 * self._search.warmup_s + self._search.probe_s * ask.stretch
         title = f"{self._url}, probe {number}: {ask.rate:g} requests/s"
         view = LiveView(self._console, measured, seconds, ask.rate * seconds, title)
         return self._open.enter_context(view).progress
@@ -130,5 +129,4 @@ class _Watching:
         from loadtest.view.knees import probe_line
 
         self._open.close()
-        self.last = probed
         self._console.print(probe_line(probed.probe, self._search.plan.target))
