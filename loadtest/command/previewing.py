@@ -2,7 +2,7 @@
 
 import json
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 from loadtest.command.saying import note, out
 from loadtest.samples import Planned
@@ -41,9 +41,11 @@ def _table(planned: list[Planned]) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in ("at s", "tenant", "model", "route", "prompt", "answer at most", "session"):
-        right = name in ("at s", "prompt", "answer at most")
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for name in ("after", "tenant", "model", "route", "prompt", "max_tokens", "session"):
+        right = name in ("after", "prompt", "max_tokens")
+        narrow = name not in ("tenant", "model")
+        justify: Literal["right", "left"] = "right" if right else "left"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=narrow)
     for one in planned:
         table.add_row(*(Text(cell) for cell in _cells(one)))
     Console().print(table)
@@ -51,13 +53,13 @@ def _table(planned: list[Planned]) -> None:
 
 def _cells(one: Planned) -> tuple[str, ...]:
     return (
-        "after an answer" if one.at_s is None else f"{one.at_s:.3f}",
+        "an answer" if one.at_s is None else f"{one.at_s:.3f} s",
         one.tenant or "-",
         one.model,
-        one.route.removeprefix("/v1/") + ("" if one.stream else ", not streamed"),
+        one.route.removeprefix("/v1/") + ("" if one.stream else ", plain"),
         "-" if one.prompt_tokens is None else f"{one.prompt_tokens}",
         f"{one.max_tokens}",
-        "-" if one.session is None else f"{one.session}, turn {one.turn + 1} of {one.turns}",
+        "-" if one.session is None else f"{one.session}, {one.turn + 1} of {one.turns}",
     )
 
 
