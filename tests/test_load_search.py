@@ -13,13 +13,14 @@ import pytest
 from loadtest.client.target import Target
 from loadtest.knee import Ask, Knee, Plan, Probe, broken_off, hopeless, next_rate
 from loadtest.running.brake import Brake
+from loadtest.running.guard import Guard, Limits
 from loadtest.running.options import Options
 from loadtest.running.run import run
 from loadtest.running.search import SETTLE_S, Found, Probed, at_rate, search
 from loadtest.running.sending import OnSample
 from loadtest.running.state import Ended, OnProgress, PartOutcome, Progress, RunOutcome, outcome_of
 from loadtest.running.tester import OwnFigures
-from loadtest.samples import Sample
+from loadtest.samples import Phase, Sample
 from loadtest.statistics.goodput import parse_slo
 from loadtest.statistics.measured import Measured
 from loadtest.workload.arrivals import Trace
@@ -28,7 +29,7 @@ from loadtest.workload.loading import make_workload
 from loadtest.workload.spec import Model, Workload
 from loadtest.workload.stages import RateStage
 from tests.fake_engine import FakeEngine
-from tests.load_engines import arrivals_of, slots, timed
+from tests.load_engines import arrivals_of, failed, slots, timed
 
 TARGET = Target("http://127.0.0.1:9")
 CAPACITY = 40.0
@@ -201,22 +202,6 @@ def test_a_probe_that_holds_is_not_given_up() -> None:
     assert all(sent >= one - 1 for sent, one in zip(held, planned, strict=True))
 
 
-@pytest.mark.parametrize(("crowd", "given_up"), [(79, False), (80, True)])
-def test_a_probe_that_fills_the_testers_connections_with_failures_is_given_up(
-    crowd: int, *, given_up: bool
-) -> None:
-    """The objective is so tight that nothing keeps it, from the first answer on. Of 4,000 planned
-    400 may be bad before the probe is known to be hopeless."""
-    runs = FakeRuns(crowd=lambda number: crowd)
-    found = search(
-        workload(), TARGET, Options(max_connections=100), parse_slo("ttft=1ms"),
-        Plan(start=10, most_probes=1), probe_s=400, warmup_s=5, on_ask=lambda *_: None,
-        on_probed=lambda _: None, runs=runs, sleep=lambda _: None,
-    )  # fmt: skip
-    assert (runs.sent[0] < 200) is given_up
-    assert found.probes[0].share == 0
-
-
 def test_it_tells_of_the_progress() -> None:
     told: list[Progress] = []
     search(
@@ -336,3 +321,76 @@ def test_a_brake_ends_a_run_in_order(fake_engine: FakeEngine, processes: int) ->
     assert (ended.ended, ended.problem) == ("completed", None)
     assert 3 <= ended.sent == len(samples) < 6000
     assert {sample.outcome for sample in samples} == {"ok"}
+
+
+def test_the_guard_lets_a_probe_be_that_may_still_hold() -> None:
+    """Of 1,000 planned 100 may be bad: these are not, though nothing keeps the objective lately."""
+    guard = guarded(planned=1000)
+    fill(guard, good=0, bad=100)
+    for second, in_flight in enumerate([10, 20, 30, 40, 50, 100]):
+        guard.tell(Progress(float(second), 100 + in_flight, 100))
+    assert not guard.brake.pulled
+
+
+def test_the_guard_gives_up_when_too_many_were_bad() -> None:
+    guard = guarded(planned=1000)
+    fill(guard, good=899, bad=101)
+    assert guard.brake.pulled
+
+
+def test_bad_answers_of_the_warm_up_do_not_count() -> None:
+    guard = guarded(planned=1000)
+    fill(guard, good=0, bad=500, phase="warmup")
+    guard.tell(Progress(1.0, 500, 500))
+    assert not guard.brake.pulled
+
+
+RISING = [100, 110, 120, 130]
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "in_flight", "at_s", "given_up"),
+    [
+        (0, 20, RISING, 5.0, True),
+        (0, 19, RISING, 5.0, False),  # too few answers to say
+        (10, 10, RISING, 5.0, False),  # half of them are good
+        (0, 20, [100, 110, 120, 119], 5.0, False),  # it recovers
+        (0, 20, [97, 98, 99, 100], 5.0, False),  # these may all be bad, and it would still hold
+        (0, 20, RISING, 4.9, False),  # still warming up
+    ],
+)
+def test_the_guard_gives_up_when_too_many_wait_behind_bad_ones(
+    good: int, bad: int, in_flight: list[int], at_s: float, *, given_up: bool
+) -> None:
+    guard = guarded(planned=1000)
+    fill(guard, good=good, bad=bad, phase="warmup")
+    for place, many in enumerate(in_flight):
+        guard.tell(Progress(at_s - len(in_flight) + 1 + place, many, 0))
+    assert guard.brake.pulled is given_up
+
+
+@pytest.mark.parametrize(("crowd", "given_up"), [(79, False), (80, True)])
+def test_the_guard_gives_up_when_failures_take_the_testers_connections(
+    crowd: int, *, given_up: bool
+) -> None:
+    guard = guarded(planned=100_000, max_connections=100)
+    fill(guard, good=0, bad=20, phase="warmup")
+    guard.tell(Progress(1.0, crowd, 0))
+    assert guard.brake.pulled is given_up
+
+
+def test_cancelled_answers_say_nothing() -> None:
+    guard = guarded(planned=10)
+    for index in range(10):
+        guard.add(failed(index, outcome="cancelled"))
+    assert not guard.brake.pulled
+
+
+def guarded(planned: float, max_connections: int = 10_000) -> Guard:
+    slo = parse_slo("ttft=400ms")
+    return Guard(Measured(slo), Limits(slo, 0.95, 5.0, planned, max_connections))
+
+
+def fill(guard: Guard, *, good: int, bad: int, phase: Phase = "measured") -> None:
+    for index, wait_s in enumerate([0.1] * good + [9.0] * bad):
+        guard.add(dataclasses.replace(timed(index, 0.0, wait_s), phase=phase))

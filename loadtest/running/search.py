@@ -7,15 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from loadtest.client.target import Target
-from loadtest.knee import Ask, Knee, Plan, Probe, broken_off, hopeless, next_rate
+from loadtest.knee import Ask, Knee, Plan, Probe, broken_off, next_rate
 from loadtest.running.brake import Brake
+from loadtest.running.guard import Guard, Limits
 from loadtest.running.options import Options
 from loadtest.running.run import run
 from loadtest.running.sending import OnSample
-from loadtest.running.state import Ended, OnProgress, Progress, RunOutcome
-from loadtest.samples import Sample
+from loadtest.running.state import Ended, OnProgress, RunOutcome
 from loadtest.statistics.goodput import Slo
-from loadtest.statistics.latencies import latencies
 from loadtest.statistics.measured import Measured
 from loadtest.statistics.probes import probe_of
 from loadtest.workload.arrivals import Constant, Gamma, Poisson
@@ -25,10 +24,6 @@ from loadtest.workload.stages import RateStage
 
 SETTLE_S = 1.0
 """Between two probes, after the last answer: what a server cleans up then is not the next one's."""
-DRAIN_S = 30.0
-"""How long answers may take after a probe that was given up; then they are cancelled."""
-_CROWDED = 0.8
-"""With this share of its connections in use the tester is near its own limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +160,11 @@ class _Prober:
         workload = at_rate(self._workload, ask.rate, measured_s + 2 * warmup_s, number)
         measured = Measured(self._slo)
         on_progress = on_ask(ask, number, measured, workload)
-        guard = _Guard(
-            measured, self._slo, self._plan.target, warmup_s, ask.rate * measured_s,
-            self._options.max_connections, on_progress,
+        limits = Limits(
+            self._slo, self._plan.target, warmup_s, ask.rate * measured_s,
+            self._options.max_connections,
         )  # fmt: skip
+        guard = Guard(measured, limits, on_progress)
         outcome = self._runs(
             workload, self._target, self._options, guard.add,
             on_progress=guard.tell, brake=guard.brake,
@@ -178,64 +174,6 @@ class _Prober:
         if guard.brake.pulled:
             probe = replace(probe, requests=max(1, probe.requests), sustained=False)
         return Probed(probe, measured, outcome, workload, self._options)
-
-
-class _Guard:
-    """Takes a probe's samples, and gives the probe up when it cannot hold any more.
-
-    Far beyond the knee requests would else pile up until the tester has no connection left, and
-    the server would be busy with them for long.
-    """
-
-    def __init__(
-        self,
-        measured: Measured,
-        slo: Slo,
-        target: float,
-        warmup_s: float,
-        planned: float,
-        max_connections: int,
-        on_progress: OnProgress | None,
-    ) -> None:
-        """planned: how many requests the measured phase is to have."""
-        self.brake = Brake(DRAIN_S)
-        self._measured = measured
-        self._slo = slo
-        self._target = target
-        self._warmup_s = warmup_s
-        self._planned = planned
-        self._crowd = _CROWDED * max_connections
-        self._on_progress = on_progress
-        self._bad_measured = 0
-        self._lately = [0, 0]
-        """Bad and good answers since the last progress."""
-
-    def add(self, sample: Sample) -> None:
-        self._measured.add(sample)
-        if sample.outcome == "cancelled":
-            return
-        good = self._slo.holds(sample, latencies(sample))
-        self._lately[good] += 1
-        if not good and sample.phase == "measured":
-            self._bad_measured += 1
-            if hopeless(self._bad_measured, self._planned, self._target):
-                self.brake.pull()
-
-    def tell(self, progress: Progress) -> None:
-        if self._buried(progress):
-            self.brake.pull()
-        self._lately = [0, 0]
-        if self._on_progress is not None:
-            self._on_progress(progress)
-
-    def _buried(self, progress: Progress) -> bool:
-        """Whether answers are mostly bad, and too many others wait behind them."""
-        bad, good = self._lately
-        if bad <= good:
-            return False
-        warm = progress.now_s >= self._warmup_s
-        many = hopeless(progress.in_flight, self._planned, self._target)
-        return (warm and many) or progress.in_flight >= self._crowd
 
 
 def _found(
