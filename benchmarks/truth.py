@@ -7,6 +7,7 @@ test: the report says of each claim whether it held, and the exit code is 0 eith
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -40,7 +41,7 @@ def main() -> int:
     results = Results(
         started_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         options=told,
-        machine=machine.describe(),
+        machine=machine.describe() | {"priority": _priority()},
         versions=machine.versions(),
     )
     parts: dict[str, Callable[[Path], None]] = {
@@ -80,6 +81,12 @@ def _arguments() -> argparse.Namespace:
         options.repeats, options.probe_seconds = 1, 4.0
         options.freeze_seconds, options.http_seconds, options.requests = 20.0, 20.0, 200_000
     return options
+
+
+def _priority() -> str:
+    """Of the testers and the engines; real time keeps other work of the machine out."""
+    real_time = os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR)
+    return "real time" if real_time else "usual"
 
 
 def _freeze(results: Results, options: argparse.Namespace, folder: Path) -> None:

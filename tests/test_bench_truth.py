@@ -122,7 +122,7 @@ def searched(rate: float | None, repeat: int = 0, **changed: Any) -> Searched:
 
 
 def results(**found: Any) -> Results:
-    machine = {"processor": "a processor", "cores": "2"}
+    machine = {"processor": "a processor", "cores": "2", "priority": "usual"}
     return Results("2030-01-01 00:00 UTC", {}, machine, {"Python": "3.11"}, **found)
 
 
@@ -140,7 +140,7 @@ CASE = Case("fixed", "slots", "constant", "ttft=100ms", 160.0, "rule")
         ([150, 161], [False], [False]),
         ([153, 167], [True], [False]),
         ([160], [True], []),
-        ([None, 160], [False], [False]),
+        ([None, 160], [False], []),
     ],
 )
 def test_what_is_said_of_knees(
@@ -149,6 +149,7 @@ def test_what_is_said_of_knees(
     found = results(cases=[CASE], knees=[searched(rate, n) for n, rate in enumerate(rates)])
     assert held(found, "knee of `fixed`") == near
     assert held(found, "searches of `fixed`") == agree
+    assert held(found, "each search of `fixed`") == [False] * rates.count(None)
 
 
 def test_a_search_that_did_not_end_has_not_found_the_knee() -> None:

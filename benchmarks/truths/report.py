@@ -87,9 +87,11 @@ def _knee_claims(results: Results) -> Iterator[Claim]:
             f" {case.capacity:.1f} a second (the farthest {worst:+.1%})",
             abs(worst) <= WITHIN and all(one.found for one in found),
         )
-        rates = [one.rate or 0.0 for one in found]
-        if len(rates) > 1:
-            apart = max(rates) / max(min(rates), 1e-9) - 1
+        rates = [one.rate for one in found if one.rate is not None]
+        if len(rates) < len(found):
+            yield f"each search of `{case.engine}` found a rate", False
+        elif len(rates) > 1:
+            apart = max(rates) / min(rates) - 1
             yield f"searches of `{case.engine}` agree within 5 % ({apart:.1%})", apart <= WITHIN
 
 
@@ -142,7 +144,8 @@ def markdown(results: Results) -> str:
         [
             "# Does the load tester tell the truth?",
             "",
-            f"{results.started_at}, {machine['processor']}, {machine['cores']} cores; {versions}."
+            f"{results.started_at}, {machine['processor']}, {machine['cores']} cores,"
+            f" {machine['priority']} priority; {versions}."
             + (" **A part only: the run was ended before its end.**" if results.partial else ""),
             "",
             *(f"- {'held' if held else '**not held**'}: {text}" for text, held in claims(results)),
