@@ -29,7 +29,7 @@ from benchmarks.truths.cases import knee_cases  # noqa: E402
 from benchmarks.truths.engines import served, start, wait  # noqa: E402
 from benchmarks.truths.report import Results, claims, markdown  # noqa: E402
 
-PARTS = ("freeze", "knee", "memory", "bound")
+PARTS = ("freeze", "knee", "bound", "memory")
 
 
 def main() -> int:
@@ -46,9 +46,9 @@ def main() -> int:
     )
     parts: dict[str, Callable[[Path], None]] = {
         "freeze": lambda folder: _freeze(results, options, folder),
+        "knee": lambda folder: _knee(results, options, folder, console),
         "bound": lambda folder: _bound(results, options, folder),
         "memory": lambda folder: _memory(results, options, folder),
-        "knee": lambda folder: _knee(results, options, folder, console),
     }
     try:
         with tempfile.TemporaryDirectory(prefix="loraplex-truth-") as folder:
@@ -84,9 +84,14 @@ def _arguments() -> argparse.Namespace:
 
 
 def _priority() -> str:
-    """Of the testers and the engines; real time keeps other work of the machine out."""
+    """Of the testers and engines whose times count; real time keeps the machine's other work out."""
     real_time = os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR)
     return "real time" if real_time else "usual"
+
+
+def _take_usual_priority() -> None:
+    """For what takes all of the processor: at real time it would stop the machine's other work."""
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def _freeze(results: Results, options: argparse.Namespace, folder: Path) -> None:
@@ -101,12 +106,14 @@ def _freeze(results: Results, options: argparse.Namespace, folder: Path) -> None
 
 
 def _bound(results: Results, options: argparse.Namespace, folder: Path) -> None:
+    _take_usual_priority()
     for rate in RATES:
         with served(folder, "loadtest.fake_vllm", "--fast", "--port", "0") as url:
             results.bound.append(verdict(url, rate, 4.0 if options.quick else 10.0))
 
 
 def _memory(results: Results, options: argparse.Namespace, folder: Path) -> None:
+    _take_usual_priority()
     with served(folder, "loadtest.fake_vllm", "--fast", "--port", "0") as url:
         asked = {"http": (url, str(options.http_seconds)), "statistics": (str(options.requests),)}
         for name, arguments in asked.items():
