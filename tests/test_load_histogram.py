@@ -169,3 +169,22 @@ def test_memory_is_that_of_the_octaves_however_many_values_come() -> None:
         tracemalloc.stop()
     assert histogram.count == 1_010_000
     assert grown < 20_000
+
+
+def test_what_came_since_a_copy() -> None:
+    histogram = of([0.1, 0.2, 5.0])
+    earlier = histogram.copy()
+    histogram.extend(np.array([0.0001, 0.3, 0.4]))
+    later = histogram.since(earlier)
+    assert later.count == 3
+    assert later.sum == pytest.approx(0.7001)
+    assert later.min == 0.0001
+    assert later.max == pytest.approx(0.4, rel=2 * WIDTH)
+    assert later.percentile(50) == pytest.approx(0.3, rel=WIDTH)
+    assert (histogram.count, earlier.count, earlier.max) == (6, 3, 5.0)
+
+
+def test_nothing_since_a_copy() -> None:
+    histogram = of([0.1, 0.2])
+    assert histogram.since(histogram.copy()).spread() == Histogram().spread()
+    assert histogram.since(Histogram()).spread() == histogram.spread()

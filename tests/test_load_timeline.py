@@ -51,3 +51,19 @@ def test_timelines_of_different_widths_merge() -> None:
         (long if index % 2 else short).add(one)
     short.merge(long)
     assert short.cells() == whole.cells()
+
+
+def test_totals_are_of_all_phases_and_lately_ends_with_the_last_cell_that_is_over() -> None:
+    timeline = Timeline()
+    assert timeline.lately(0.5, 3) == []
+    timeline.add(sample(0, 0.5, phase="warmup"))
+    timeline.add(sample(1, 2.0))
+    timeline.add(failed(2, 2.0))
+    totals = timeline.totals()
+    assert (totals.ok, totals.failed, round(totals.output_tokens)) == (2, 1, 22)
+    cells = timeline.cells()
+    assert timeline.lately(2.9, 9) == cells[:2]
+    assert timeline.lately(3.0, 2) == cells[1:3]
+    # Time goes on where nothing comes.
+    begins = [(cell.begin_s, cell.ok_per_s, cell.ttft_p95_s) for cell in timeline.lately(6.5, 2)]
+    assert begins == [(4.0, 0.0, None), (5.0, 0.0, None)]

@@ -10,7 +10,7 @@ from loadtest.report.result import KneeSearch
 from loadtest.view.amounts import counted, duration, rate, share
 from loadtest.view.bars import bar
 
-_BAR = 40
+_BAR = 30
 
 
 def probe_line(probe: Probe, target: float) -> Text:
@@ -42,14 +42,14 @@ def _outcome(probe: Probe, target: float) -> tuple[str, str]:
     if not probe.sustained:
         return "failed: work piled up", "red"
     if probe.share < target:
-        return f"failed: fewer than {share(target)}", "red"
+        return f"failed: fewer than {_aim(target)}", "red"
     return "held", "green"
 
 
 def _headline(search: KneeSearch) -> Text:
     found = search.knee
     if found.rate is None:
-        return Text(f"No rate held {share(search.target)} good requests.", style="bold red")
+        return Text(f"No rate held {_aim(search.target)} good requests.", style="bold red")
     rated = f"{found.rate:g} requests/s"
     if found.found:
         return Text(f"The knee is at {rated}.", style="bold green")
@@ -68,7 +68,7 @@ def _curve(search: KneeSearch) -> Iterator[Text]:
     yield Text(f"{'requests/s':>10}  {'good requests':{_BAR + 7}}{'answers/s':>11}", style="bold")
     for level in search.levels:
         yield _row(level, search.target, mark)
-    yield Text(f"{'':12}{'':{mark}}↑ {share(search.target)}", style="dim")
+    yield Text(f"{'':12}{'':{mark}}↑ {_aim(search.target)}", style="dim")
     if any(level.share == 0 for level in search.levels):
         yield Text("0%: none was good, or work piled up.", style="dim")
     if search.figures_of_rate is not None:
@@ -85,3 +85,8 @@ def _row(level: Level, target: float, mark: int) -> Text:
         (filled[:mark], style), (tip, style if tip != "│" else "dim"), (filled[mark + 1 :], style),
         f"{share(level.share):>7}{rate(level.served_per_s):>11}", (doubt, "dim"),
     )  # fmt: skip
+
+
+def _aim(target: float) -> str:
+    """As it was given: `95%`."""
+    return f"{100 * target:g}%"

@@ -1,0 +1,74 @@
+"""The search for the knee, as it is told of."""
+
+import pytest
+
+from loadtest.knee import Knee, Level, Probe
+from loadtest.report.result import KneeSearch
+from loadtest.view.knees import knee, probe_line
+from tests.load_shown import shown
+
+LEVELS = [
+    Level(10.0, 1, 300, 1.0, True, 1.0, 10.0),
+    Level(41.41, 3, 3726, 0.957, False, 0.957, 41.4),
+    Level(42.13, 2, 2528, 0.887, True, 0.887, 42.1),
+    Level(80.0, 1, 2400, 0.0, True, 0.0, 43.0),
+]
+FOUND = Knee(41.51, 41.41, 42.13, True, "41.41 a second held and 42.13 did not", 7)
+
+
+@pytest.mark.parametrize(
+    ("probe", "line"),
+    [
+        (Probe(10.0, 300, 300, 10.0),
+         "     10 requests/s    100% good     10.0 answers/s  held"),
+        (Probe(42.13, 1000, 890, 42.1),
+         "  42.13 requests/s   89.0% good     42.1 answers/s  failed: fewer than 95%"),
+        (Probe(80.0, 2400, 2395, 43.0, sustained=False),
+         "     80 requests/s   99.8% good     43.0 answers/s  failed: work piled up"),
+        (Probe(5000.0, 9, 9, 900.0, tester_bound=True),
+         "   5000 requests/s    100% good      900 answers/s  no verdict: tester-bound"),
+        (Probe(1.0, 0, 0, 0.0),
+         "      1 requests/s       - good        0 answers/s  no verdict: nothing was measured"),
+    ],
+)  # fmt: skip
+def test_a_line_a_probe(probe: Probe, line: str) -> None:
+    assert probe_line(probe, 0.95).plain == line
+
+
+def test_the_knee_in_full() -> None:
+    search = KneeSearch(knee=FOUND, levels=LEVELS, target=0.95, probe_s=30, figures_of_rate=41.41)
+    assert (
+        shown(knee(search))
+        == """\
+The knee is at 41.51 requests/s.
+41.41 a second held and 42.13 did not (7 probes of 30 s or more).
+
+requests/s  good requests                          answers/s
+        10  ██████████████████████████████   100%       10.0
+     41.41  ████████████████████████████▊   95.7%       41.4  3 probes disagree
+     42.13  ██████████████████████████▋ │   88.7%       42.1
+        80                              │      0%       43.0
+                                        ↑ 95%
+0%: none was good, or work piled up.
+The run's other figures are those of 41.41 requests/s."""
+    )
+
+
+def test_a_search_that_ended_before_it_knew() -> None:
+    reason = "the tester itself could not keep 80 a second (40 a second held)"
+    early = Knee(40.0, 40.0, None, False, reason, 3)
+    search = KneeSearch(knee=early, levels=LEVELS[:1], target=0.99, probe_s=5, figures_of_rate=10.0)
+    lines = shown(knee(search)).splitlines()
+    assert lines[0] == "The knee is not known; it is at 40 requests/s or above."
+    assert lines[-2].endswith(" ↑ 99%")
+
+
+def test_a_search_without_a_probe_that_held() -> None:
+    none = Knee(None, None, None, False, "0 probes were made", 0)
+    search = KneeSearch(knee=none, levels=[], target=0.95, probe_s=30, figures_of_rate=None)
+    assert (
+        shown(knee(search))
+        == """\
+No rate held 95% good requests.
+0 probes were made (0 probes of 30 s or more)."""
+    )
