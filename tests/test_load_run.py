@@ -198,8 +198,8 @@ def test_an_interruption_lets_what_was_sent_end(fake_engine: FakeEngine, process
     assert outcome.ended == "interrupted"
     assert {sample.outcome for sample in samples} == {"ok"}
     assert 4 <= len(samples) == outcome.sent < 1000
-    assert not progress[0].interrupted
-    assert any(one.interrupted and one.in_flight for one in progress)
+    assert not progress[0].stopped
+    assert any(one.stopped and one.in_flight for one in progress)
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -186,9 +186,9 @@ def test_an_interruption_says_what_is_under_way_and_what_cancels_it() -> None:
     run = Run()
     list(run.seconds(0, 10))
     run.sent += 56
-    told = shown(picture(run.now(10.0, interrupted=True), TITLE, 80)).splitlines()
+    told = shown(picture(run.now(10.0, stopped=True), TITLE, 80)).splitlines()
     assert told[:2] == [
-        "load test of http://127.0.0.1…  ending, 56 under way (Ctrl-C again cancels them)",
+        "load test of http://127.0.0.1:8000    ending, 56 under way (Ctrl-C cancels them)",
         "10 s",
     ]
 
@@ -245,9 +245,9 @@ class Screen:
         )
         self.view = LiveView(self.console, self.run.measured, 60.0, None, TITLE, phases=PHASES)
 
-    def at(self, *moments: float, interrupted: bool = False) -> None:
+    def at(self, *moments: float, stopped: bool = False) -> None:
         for at_s in moments:
-            progress = Progress(at_s, self.run.sent, self.run.ended, interrupted)
+            progress = Progress(at_s, self.run.sent, self.run.ended, stopped)
             self.view.progress(progress)
 
 
@@ -259,14 +259,14 @@ def test_on_a_pipe_there_is_a_line_each_ten_seconds_and_one_when_it_ends() -> No
         screen.file.wait_for(2)
         screen.at(12.0, 20.9)
         screen.run.sent += 3
-        screen.at(20.95, interrupted=True)
+        screen.at(20.95, stopped=True)
         screen.file.wait_for(3)
-        screen.at(21.0, 22.0, interrupted=True)
+        screen.at(21.0, 22.0, stopped=True)
     assert screen.file.getvalue().splitlines() == [
         TITLE,
         "11 s measured; sent 0, answered 0, failed 0, in flight 0; 0 answers/s, 0 tokens/s;"
         " TTFT p95 -",
-        "21 s ending, 3 under way (Ctrl-C again cancels them); sent 3, answered 0, failed 0,"
+        "21 s ending, 3 under way (Ctrl-C cancels them); sent 3, answered 0, failed 0,"
         " in flight 3; 0 answers/s, 0 tokens/s; TTFT p95 -",
     ]
 

@@ -65,7 +65,6 @@ class Driver:
         self._client: Client | None = None
         self._watch: Watch | None = None
         self._grace: asyncio.TimerHandle | None = None
-        self._tell: Callable[[], object] | None = None
 
     async def run(self, begin_s: float, on_progress: OnProgress | None = None) -> PartOutcome:
         """begin_s: the clock's time that the run's seconds count from."""
@@ -83,7 +82,7 @@ class Driver:
             sender = Sender(client, timetable, begin_s, self._phases, self._take, self._tokenizer)
             if self._stopped:
                 timetable.stop()  # Before the begin.
-            async with self._progress(sender, on_progress):
+            async with _progress(sender, on_progress):
                 watch.start()
                 try:
                     await self._send_all(sender)
@@ -107,8 +106,6 @@ class Driver:
         """Sends no more, and gives what is under way its grace; called again, none."""
         if self._ended == "completed":
             self._end("interrupted", self._options.grace_s)
-            if self._tell is not None:
-                self._tell()
         elif self._client is not None:
             self._client.cancel()
 
@@ -151,34 +148,6 @@ class Driver:
         if self._grace is not None:
             self._grace.cancel()
 
-    @contextlib.asynccontextmanager
-    async def _progress(
-        self, sender: Sender, on_progress: OnProgress | None
-    ) -> AsyncIterator[None]:
-        """Tells each second how far it is."""
-        if on_progress is None:
-            yield
-            return
-
-        def tell() -> None:
-            tally, now_s = sender.tally, sender.timetable.now()
-            on_progress(Progress(now_s, tally.sent, tally.ended, self._ended == "interrupted"))
-
-        async def tell_often() -> None:
-            while True:
-                tell()
-                await asyncio.sleep(_PROGRESS_S)
-
-        self._tell = tell
-        task = asyncio.create_task(tell_often())
-        try:
-            yield
-        finally:
-            self._tell = None
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
     def _is_measured(self, begin_s: float) -> Callable[[float], bool]:
         """Of moments of the clock. The phases of many requests go by their numbers besides."""
         end_s, first = self._end_s, self._options.warmup_requests
@@ -190,3 +159,29 @@ class Driver:
             return self._phases.of(first, since_s) == "measured"
 
         return measured
+
+
+@contextlib.asynccontextmanager
+async def _progress(sender: Sender, on_progress: OnProgress | None) -> AsyncIterator[None]:
+    """Tells each second how far it is, and at once when it is stopped."""
+    if on_progress is None:
+        yield
+        return
+    tally, timetable = sender.tally, sender.timetable
+
+    async def tell() -> None:
+        while True:
+            now_s, stopped = timetable.now(), timetable.stopped
+            on_progress(Progress(now_s, tally.sent, tally.ended, stopped))
+            if stopped:
+                await asyncio.sleep(_PROGRESS_S)
+            else:
+                await timetable.until(now_s + _PROGRESS_S)
+
+    task = asyncio.create_task(tell())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -147,7 +147,7 @@ class _Together:
                     child.progress.now_s,
                     sum(one.sent for one in told),
                     sum(one.ended for one in told),
-                    any(one.interrupted for one in told),
+                    any(one.stopped for one in told),
                 )
             )
 

@@ -11,13 +11,13 @@ Ended = Literal["completed", "interrupted", "target"]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is, each second and at a Ctrl-C: for what shows it."""
+    """How far a run is, each second and when it is stopped: for what shows it."""
 
     now_s: float
     sent: int
     ended: int
-    interrupted: bool = False
-    """Whether it ends because of a Ctrl-C: nothing more is sent."""
+    stopped: bool = False
+    """Whether it ends before its time, as after a Ctrl-C: nothing more is sent."""
 
     @property
     def in_flight(self) -> int:

@@ -18,7 +18,7 @@ _STYLES: dict[Stage, str] = {
     "measured": "green",
     "cool-down": "yellow",
     "waiting": "cyan",
-    "interrupted": "bold yellow",
+    "ending": "bold yellow",
 }
 _PERCENTS = ("p50", "p95", "p99")
 
@@ -68,8 +68,8 @@ def _headline(now: Now, title: str, width: int) -> Text:
 
 
 def _stage(now: Now) -> str:
-    if now.stage == "interrupted":
-        return f"ending, {count(now.in_flight)} under way (Ctrl-C again cancels them)"
+    if now.stage == "ending":
+        return f"ending, {count(now.in_flight)} under way (Ctrl-C cancels them)"
     if now.stage == "waiting":
         return f"waiting for {count(now.in_flight)} answers"
     return now.stage

@@ -87,7 +87,7 @@ class LiveView:
 
     def _is_news(self, now: Now) -> bool:
         """Whether it is worth a line: once in a while, and when the run begins to end."""
-        ends = now.stage in ("waiting", "interrupted") and now.stage != self._said
+        ends = now.stage in ("waiting", "ending") and now.stage != self._said
         if not ends and now.at_s - self._said_s < _NEWS_EVERY_S:
             return False
         self._said_s, self._said = now.at_s, now.stage

@@ -23,7 +23,7 @@ _SHORTEST_S = 0.5
 _CLEARLY_AHEAD = 0.1
 """Of the whole: as many requests may come early by chance."""
 
-Stage = Literal["warm-up", "measured", "cool-down", "waiting", "interrupted"]
+Stage = Literal["warm-up", "measured", "cool-down", "waiting", "ending"]
 _STAGES: dict[Phase, Stage] = {
     "warmup": "warm-up",
     "measured": "measured",
@@ -164,7 +164,7 @@ class Recent:
         requests too where they clearly come first: a limit on them may end a schedule early."""
         timed = at_s / self._expected_s if self._expected_s else None
         counted = progress.ended / self._expected_requests if self._expected_requests else None
-        if progress.interrupted or (timed is None and counted is None):
+        if progress.stopped or (timed is None and counted is None):
             return None, None
         if counted is None or (timed is not None and counted <= timed + _CLEARLY_AHEAD):
             assert timed is not None and self._expected_s is not None  # noqa: PT018
@@ -173,8 +173,8 @@ class Recent:
         return done, at_s / done - at_s if done else None
 
     def _stage(self, at_s: float, progress: Progress) -> Stage:
-        if progress.interrupted:
-            return "interrupted"
+        if progress.stopped:
+            return "ending"
         if self._all_sent(at_s, progress):
             return "waiting"
         if self._phases is None:
