@@ -318,3 +318,13 @@ def test_options_that_leave_nothing_to_measure_are_refused() -> None:
         replace(Options(), processes=0)
     phases = Options(warmup_s=1, cooldown_s=2, stop_after_s=8).phases(60.0)
     assert phases.cooldown_from_s == 6.0
+
+
+def test_the_last_request_of_a_trace_is_sent(fake_engine: FakeEngine, tmp_path: Path) -> None:
+    """The schedule's own end is its last arrival, not what comes before it."""
+    trace = tmp_path / "trace.csv"
+    trace.write_text("timestamp\n0\n0.01\n0.02\n0.02\n")
+    load = workload({"kind": "trace", "path": str(trace)})
+    outcome, samples = ran(fake_engine, load)
+    assert (outcome.sent, len(samples)) == (4, 4)
+    assert {sample.phase for sample in samples} == {"measured"}

@@ -118,7 +118,8 @@ class Driver:
                     part=self._part.number, parts=self._part.of,
                 )  # fmt: skip
             else:
-                await open_loop(self._sessions, sender, self._end_s)
+                # The schedule ends by itself: a trace with its last request, which is to be sent.
+                await open_loop(self._sessions, sender, self._options.stop_after_s)
         except BaseExceptionGroup as group:
             # One that a callback or a file caused: the others are its consequences.
             raise group.exceptions[0] from None
