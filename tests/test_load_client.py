@@ -18,6 +18,7 @@ from loadtest.client.client import Call, Client
 from loadtest.client.clock import MonotonicClock
 from loadtest.client.exchange import Exchange
 from loadtest.client.reply import Reply, Timeouts
+from loadtest.client.said import token_counts
 from loadtest.client.target import Target, TargetError
 from tests.fake_engine import FakeEngine
 from tests.load_clock import FakeClock
@@ -229,6 +230,9 @@ async def test_a_stream_nobody_asked_for() -> None:
         (b"x-queue-time: 40\r\n", 0.04),
         (b"server-timing: myqueue;dur=1\r\n", None),
         (b"x-queue-time: soon\r\n", None),
+        (b"x-queue-time: -3\r\n", None),
+        (b"x-queue-time: nan\r\n", None),
+        (b"x-queue-time: 1e400\r\n", None),
     ],
 )
 async def test_what_the_server_says_of_its_queue(header: bytes, queue_s: float | None) -> None:
@@ -431,3 +435,8 @@ async def test_certificates_are_checked(
 def test_a_file_without_certificates(tmp_path: Path) -> None:
     with pytest.raises(TargetError, match="--ca-file"):
         Target("https://h", ca_file=tmp_path / "none.pem").ssl_context()
+
+
+@pytest.mark.parametrize("tokens", [-1, 2**31, True, 1.5, "7", None])
+def test_a_count_of_tokens_that_cannot_be_is_none(tokens: object) -> None:
+    assert token_counts({"prompt_tokens": 3, "completion_tokens": tokens}) == (3, None)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import re
 from typing import Any
 
@@ -144,8 +145,9 @@ class Exchange:
 
 
 def _number(milliseconds: bytes) -> float | None:
-    """In seconds."""
+    """In seconds; None for what is no duration: a server's clock may say anything."""
     try:
-        return float(milliseconds) / 1000
+        seconds = float(milliseconds) / 1000
     except ValueError:
         return None
+    return seconds if 0 <= seconds < math.inf else None

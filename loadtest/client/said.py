@@ -8,6 +8,8 @@ from typing import Any
 
 _TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}")
+_TOO_MANY = 2**31
+"""Tokens that no answer has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,4 +80,6 @@ def _part(choice: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 0 <= value < _TOO_MANY else None
