@@ -67,3 +67,14 @@ def test_totals_are_of_all_phases_and_lately_ends_with_the_last_cell_that_is_ove
     # Time goes on where nothing comes.
     begins = [(cell.begin_s, cell.ok_per_s, cell.ttft_p95_s) for cell in timeline.lately(6.5, 2)]
     assert begins == [(4.0, 0.0, None), (5.0, 0.0, None)]
+
+
+def test_what_a_stop_cut_off_is_no_failure_and_no_longer_in_flight() -> None:
+    timeline = Timeline()
+    timeline.add(sample(0, 0.0))
+    timeline.add(failed(1, 0.0, after_s=1.5, outcome="cancelled", status=None))
+    timeline.add(failed(2, 0.0, sent_s=None, ended_s=0.5, outcome="cancelled", status=None))
+    first, second = timeline.cells()
+    assert (first.failed_per_s, second.failed_per_s) == (0, 0)
+    assert (first.in_flight, second.in_flight) == (1, 0)
+    assert timeline.totals().failed == 0

@@ -12,6 +12,9 @@ from loadtest.statistics.latencies import latencies
 MOST_CELLS = 600
 """Then two cells become one: 10 minutes by the second, 20 by two seconds, and so on."""
 
+_APART = ("ok", "cancelled")
+"""How requests end that have not failed; what a stop cut off is neither answered nor failed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -24,6 +27,7 @@ class Cell:
     """Requests that should have been sent."""
     ok_per_s: float
     failed_per_s: float
+    """Without what was cut off when the run was stopped."""
     output_tokens_per_s: float
     """As they came; of all answers, failed ones too."""
     in_flight: int
@@ -64,7 +68,8 @@ class Timeline:
         self.end_s = 0.0
         self._most = most_cells
         self._counts = {
-            name: np.zeros(most_cells) for name in ("arrivals", "sent", "ok", "failed", "tokens")
+            name: np.zeros(most_cells)
+            for name in ("arrivals", "sent", "ok", "failed", "cancelled", "tokens")
         }
         self._ttft: list[Histogram | None] = [None] * most_cells
 
@@ -74,12 +79,13 @@ class Timeline:
         counts["arrivals"][begin] += 1
         if sample.sent_s is not None:
             counts["sent"][self._cell(sample.sent_s)] += 1
+        how = sample.outcome if sample.outcome in _APART else "failed"
         if sample.ended_s is not None and sample.sent_s is not None:
-            counts["ok" if sample.outcome == "ok" else "failed"][self._cell(sample.ended_s)] += 1
+            counts[how][self._cell(sample.ended_s)] += 1
         elif sample.sent_s is None:
-            # It was never in flight: sent and failed at once.
+            # It was never in flight: sent and ended at once.
             counts["sent"][begin] += 1
-            counts["failed"][begin] += 1
+            counts[how][begin] += 1
         self._add_tokens(sample)
         ttft_s = latencies(sample).ttft_s
         if ttft_s is not None:
@@ -104,7 +110,7 @@ class Timeline:
         """What happened between two times, each taken as the begin of its cell; both within the
         run."""
         begin, end = self._cell(begin_s), min(self._cell(end_s), self._most - 1)
-        in_flight = np.cumsum(self._counts["sent"] - self._counts["ok"] - self._counts["failed"])
+        in_flight = self._in_flight()
         return Stretch(
             seconds=(end - begin) * self.width_s,
             arrivals=int(self._counts["arrivals"][begin:end].sum()),
@@ -129,9 +135,13 @@ class Timeline:
         return self._cells(max(over - most, 0), over)
 
     def _cells(self, begin: int, end: int) -> list[Cell]:
-        ended = self._counts["ok"] + self._counts["failed"]
-        in_flight = np.cumsum(self._counts["sent"] - ended)
+        in_flight = self._in_flight()
         return [self._told(place, int(in_flight[place])) for place in range(begin, end)]
+
+    def _in_flight(self) -> NDArray[np.float64]:
+        """At each cell's end."""
+        ended = sum(self._counts[name] for name in ("failed", *_APART))
+        return np.cumsum(self._counts["sent"] - ended)
 
     def _told(self, place: int, in_flight: int) -> Cell:
         seconds, ttft = self.width_s, self._ttft[place]

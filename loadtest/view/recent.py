@@ -75,6 +75,7 @@ class _Mark:
     cpu_s: float
     sent: int
     ok: int
+    failed: int
     output_tokens: float
     ttft: Histogram
     itl: Histogram
@@ -123,7 +124,7 @@ class Recent:
             left_s=left_s,
             sent=progress.sent,
             answered=mark.ok,
-            failed=max(progress.ended - mark.ok, 0),
+            failed=mark.failed,
             in_flight=progress.in_flight,
             sent_per_s=per_s(mark.sent - since.sent),
             answered_per_s=per_s(mark.ok - since.ok),
@@ -147,6 +148,7 @@ class Recent:
             cpu_s=self._cpu_time(),
             sent=progress.sent,
             ok=totals.ok,
+            failed=totals.failed,
             output_tokens=totals.output_tokens,
             ttft=figures.all.ttft.copy(),
             itl=figures.all.itl.copy(),
