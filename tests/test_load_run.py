@@ -328,3 +328,20 @@ def test_the_last_request_of_a_trace_is_sent(fake_engine: FakeEngine, tmp_path: 
     outcome, samples = ran(fake_engine, load)
     assert (outcome.sent, len(samples)) == (4, 4)
     assert {sample.phase for sample in samples} == {"measured"}
+
+
+def test_a_kill_of_the_whole_group_ends_it_in_order(fake_engine: FakeEngine) -> None:
+    """As `timeout` and systemd do it: every process gets the signal, not the parent alone."""
+    fake_engine.control(hold_after_tokens=1)
+
+    def kill_all() -> None:
+        fake_engine.wait_for(lambda state: state["open"] >= 4, deadline_s=30)
+        for pid in [*_children(), os.getpid()]:
+            os.kill(pid, signal.SIGTERM)
+
+    thread = threading.Thread(target=kill_all)
+    thread.start()
+    outcome, samples = ran(fake_engine, workload(requests=4), Options(grace_s=0.01, processes=2))
+    thread.join()
+    assert (outcome.ended, outcome.problem) == ("interrupted", None)
+    assert [sample.outcome for sample in samples] == ["cancelled"] * 4

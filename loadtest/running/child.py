@@ -33,7 +33,8 @@ def child_main(
     pipe: Connection, workload: Workload, target: Target, options: Options, part: Part
 ) -> None:
     """Runs in the child."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent says when to stop.
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)  # The parent says when to stop.
     outbox = _Outbox(pipe)
     clock = PreciseClock()
     try:
