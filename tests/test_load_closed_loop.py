@@ -4,7 +4,7 @@ import pytest
 
 from loadtest.running.closed_loop import changes, closed_loop
 from loadtest.workload.stages import UserStage
-from tests.load_runs import FakeRun, singles
+from tests.load_runs import FakeRun, planned, singles
 
 FOREVER = [None] * 1000
 
@@ -44,6 +44,16 @@ async def test_users_come_and_go_and_no_request_is_lost() -> None:
     per_second = [run.sent_s.count(second) for second in range(7)]
     assert per_second == [1, 1, 1, 3, 3, 3, 1]
     assert sorted(sample.index for sample in run.samples) == list(range(20))
+
+
+async def test_no_turn_of_a_session_is_sent_from_the_end_on() -> None:
+    run = FakeRun(takes_s=2.0)
+    session = [
+        planned(turn, None, turn=turn, turns=9, think_s=1 if turn else 0) for turn in range(9)
+    ]
+    await closed_loop(iter([session]), [UserStage(users=1, seconds=7)], run.sender, 7.0)
+    assert run.sent_s == [0.0, 3.0, 6.0]
+    assert run.sender.tally.unsent == 6
 
 
 async def test_a_stop_ends_it() -> None:

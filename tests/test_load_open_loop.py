@@ -72,6 +72,15 @@ async def test_a_turn_waits_for_the_answer_before_it_and_holds_it() -> None:
     assert turns == [1.0, 3.5, 6.0]
 
 
+async def test_no_turn_of_a_session_is_sent_from_the_end_on() -> None:
+    run = FakeRun(takes_s=2.0)
+    session = [planned(0, 0.0, turns=4)]
+    session += [planned(turn, None, turn=turn, turns=4, think_s=1) for turn in (1, 2, 3)]
+    await open_loop(iter([session]), run.sender, 6.0)
+    assert run.sent_s == [0.0, 3.0]
+    assert run.sender.tally.unsent == 2
+
+
 @pytest.mark.parametrize("why", ["failure", "stop"])
 async def test_turns_that_cannot_be_reached_are_counted(why: str) -> None:
     run = FakeRun(takes_s=2.0, outcome=lambda call: "http_error" if why == "failure" else "ok")

@@ -91,7 +91,7 @@ class _Crowd:
                 if over or not await timetable.until(intended_s) or number >= self._wanted:
                     self._left.append(turns)
                     return
-                free_s = await self._sender.converse(turns, intended_s, body)
+                free_s = await self._sender.converse(turns, intended_s, body, self._end_s)
         finally:
             self._working.discard(number)
 

@@ -36,7 +36,7 @@ async def open_loop(sessions: Iterator[list[Planned]], sender: Sender, end_s: fl
                 await asyncio.sleep(0)
             if not await timetable.until(at_s):
                 return
-            tasks.create_task(sender.converse(turns, at_s, body))
+            tasks.create_task(sender.converse(turns, at_s, body, end_s))
 
 
 class _Ready:

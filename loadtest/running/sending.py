@@ -56,18 +56,23 @@ class Sender:
         self._tokenizer = tokenizer
 
     async def converse(
-        self, turns: list[Planned], intended_s: float, payload: bytes | None = None
+        self,
+        turns: list[Planned],
+        intended_s: float,
+        payload: bytes | None = None,
+        end_s: float | None = None,
     ) -> float:
         """Sends a session's turns, each when the answer before has come and its time has.
 
-        intended_s: of the first. payload: its body, if made already. What follows a failure or a
-        stop is not sent. Returns when the last answer ended.
+        intended_s: of the first. payload: its body, if made already. end_s: from then on nothing
+        is sent. What follows a failure, a stop or the end is not sent. Returns when the last answer ended.
         """
         conversation, ended_s = Conversation(), intended_s
         for place, planned in enumerate(turns):
             if place:
                 intended_s = ended_s + planned.think_s
-                if not await self.timetable.until(intended_s):
+                over = end_s is not None and intended_s >= end_s
+                if over or not await self.timetable.until(intended_s):
                     self.tally.unsent += len(turns) - place
                     break
             words = place + 1 < len(turns)
