@@ -27,7 +27,7 @@ LEGEND = [
     ("Jain's index", "1 where all tenants got the same, 1/n where one of n got everything."),
     ("Cold start", "the server said that it had to load the adapter first."),
     ("Warm-up, cool-down", "are in plots over time, and in no figure."),
-    ("p95", "95% of the values are at most so large; within 0.2 % of the exact one."),
+    ("p95", "95% of the values are at most so large; within 0.2% of the exact one."),
 ]  # fmt: skip
 
 

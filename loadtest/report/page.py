@@ -77,7 +77,7 @@ def _plots(seen: Source) -> dict[str, str]:
 
 def _models(result: Result) -> str:
     listed = list(result.models)
-    return short(listed[0]) if len(listed) == 1 else count(len(listed), "model")
+    return short(listed[0]) if len(listed) == 1 else count(len(listed), "model") if listed else ""
 
 
 def _colours(seen: Source, group: Group) -> dict[str, int]:
@@ -106,11 +106,14 @@ def _amounts(result: Result) -> Iterator[tuple[str, str]]:
     """What came of it all, in amounts and by the second."""
     requests, throughput = result.requests, result.throughput
     yield "Requests", f"{requests.sent:,} measured, {requests.ok:,} answered"
-    yield "Answered", f"{number(throughput.requests_per_s)} requests/s"
-    tokens = f"{number(throughput.output_tokens_per_s)} /s, {result.output_tokens:,} in all"
+    if throughput.requests_per_s is not None:
+        yield "Answered", f"{number(throughput.requests_per_s)} requests/s"
+    tokens = f"{result.output_tokens:,} in all"
+    if throughput.output_tokens_per_s:
+        tokens = f"{number(throughput.output_tokens_per_s)}/s, {tokens}"
     yield "Output tokens", tokens
     yield "Prompt tokens", f"{result.prompt_tokens:,} in all"
-    if result.goodput is not None:
+    if result.goodput is not None and result.goodput.share is not None:
         good = f"{share(result.goodput.share)}, {number(result.goodput.per_s)} requests/s"
         yield "Goodput", good
     yield "Cold starts", f"{result.cold_starts:,}" if result.cold_starts else "none seen"

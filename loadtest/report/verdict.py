@@ -88,7 +88,7 @@ def _end(result: Result) -> Iterator[Line]:
         yield Line("bad", _sentence(result.problem))
     elif result.ended == "target":
         yield Line("bad", "It ended early, because the target is wrong or not there.")
-    if not result.requests.sent:
+    if not result.requests.sent and result.ended != "target":
         outside = sum(result.outside.values())
         rest = f"; {count(outside, 'request')} fell in warm-up or cool-down" if outside else ""
         yield Line("warn", f"No request fell in the measured phase{rest}. Run it for longer.")
@@ -120,7 +120,7 @@ def _errors(result: Result) -> Iterator[Line]:
     if not of:
         return
     if not failed:
-        yield Line("good", f"None of {count(of, 'request')} failed.")
+        yield Line("good", "The request was answered." if of == 1 else f"All {of:,} were answered.")
         return
     kinds = sorted(result.errors.items(), key=lambda kind: -kind[1])
     told = ", ".join(f"{many:,} {kind}" for kind, many in kinds[:_KINDS])
@@ -172,7 +172,10 @@ def _coverage(result: Result) -> Iterator[Line]:
 
 def _sentence(text: str) -> str:
     text = text.strip()
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+    address = "://" in text.partition(" ")[0]
+    return (text if address else text[:1].upper() + text[1:]) + (
+        "" if text.endswith((".", "!", "?")) else "."
+    )
 
 
 def _spaced(time: str) -> str:

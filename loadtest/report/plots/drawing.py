@@ -31,7 +31,7 @@ HEATS = 8
 
 _VARIABLES = [
     "soft", "line", "ink", "paper", "shade", "ok", "http_error", "timeout", "connection",
-    "bad_answer", "cancelled", "target",
+    "bad_answer", "cancelled", "target", "good", "bad",
     *(f"series-{place}" for place in range(SERIES)),
     *(f"heat-{place}" for place in range(HEATS)),
 ]  # fmt: skip

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MOST_POINTS = 2500
 _SLOWEST = 250
+_FEW_POINTS = 800
 _MOST_STEPS = 60
 _IN_A_STEP = 20
 _MOST_CELLS = 120
@@ -83,7 +84,7 @@ def load_over_time(cells: Sequence[Cell], source: Source) -> str:
         flying.stairs(values["in_flight"], times, color=series(3), linewidth=1.4)
         flying.set_ylabel("in flight")
         for axes in (rates, tokens, flying):
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, max(axes.get_ylim()[1], 1.0))
             _shade(axes, source, named=False)
             grid(axes)
             time_axis(axes, max(source.end_s, 1.0))
@@ -124,8 +125,9 @@ def _draw_latency(axes: "Axes", source: Source, figure: Figure, of: str) -> None
     times = np.asarray(table["intended_s"][there], np.float64)
     values = np.asarray(table[figure][there], np.float64)
     kept = thinned(values)
-    dots(axes, times[kept], values[kept], of, size=3.0 if len(kept) < 800 else 2.4,
-         opacity=0.55 if len(kept) < 800 else 0.35)  # fmt: skip
+    few = len(kept) < _FEW_POINTS
+    size = 5.0 if len(kept) < _FEW_POINTS / 10 else 3.0 if few else 2.4
+    dots(axes, times[kept], values[kept], of, size=size, opacity=0.65 if few else 0.4)
     middles, p50, p95 = steps(times, values)
     if len(middles):
         ink = colour("ink")

@@ -39,8 +39,8 @@ def window(source: Source, most: int = SHOWN) -> Window:
         return Window(table, worst=False)
     figure, _ = source.first_answer
     bad = np.nan_to_num(np.asarray(table[figure], np.float64))
-    # A failed request weighs as the slowest answer does.
-    bad[source.failed] = max(float(bad.max()), 1e-9)
+    # A failed request weighs as two of the slowest answers.
+    bad[source.failed] = max(2 * float(bad.max()), 1e-9)
     sums = np.cumsum(np.insert(bad, 0, 0.0))
     begin = int(np.argmax(sums[most:] - sums[:-most]))
     return Window(table[begin : begin + most], worst=True)
