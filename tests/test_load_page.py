@@ -1,5 +1,6 @@
 """A load test's report: what it says first, what it draws, and that it needs nothing beside it."""
 
+import math
 import re
 from functools import cache
 from typing import Any
@@ -9,12 +10,13 @@ import pytest
 
 from loadtest.knee import Knee, Level
 from loadtest.report import formats
+from loadtest.report.about import load
 from loadtest.report.groups import group_table
 from loadtest.report.page import page
 from loadtest.report.plots.drawing import log_ticks, step
 from loadtest.report.plots.heat import heat, levels
 from loadtest.report.plots.over_time import steps, thinned
-from loadtest.report.plots.rates import stage_means, varies
+from loadtest.report.plots.rates import stage_means, throughput_against_rate, varies
 from loadtest.report.plots.requests import window
 from loadtest.report.plots.source import short, source
 from loadtest.report.result import KneeSearch, Result
@@ -299,3 +301,32 @@ def test_long_names_lose_their_middle() -> None:
     assert short("a" * 30 + "zz", 11) == "aaaaa…aaazz"
     assert short("line\nbreak\x00") == "line break "
     assert short("") == "(none)"
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "words"),
+    [
+        ({"kind": "poisson", "stages": [{"rate": 5, "seconds": 9}, {"rate": 8, "seconds": 9}]},
+         "Poisson arrivals, 5 → 8 requests/s, 9 s each"),
+        ({"kind": "gamma", "burstiness": 0.5, "stages": [{"rate": 5, "to": 9, "seconds": 300}]},
+         "gamma arrivals of burstiness 0.5, 5 ↗ 9 requests/s, 5 min"),
+        ({"kind": "constant", "stages": [{"rate": math.inf}]}, "even arrivals, all at once"),
+        ({"kind": "constant", "stages": [{"rate": None}]}, "even arrivals, all at once"),
+        ({"kind": "closed", "stages": [{"users": 4, "seconds": 6}, {"users": 12, "seconds": 8}]},
+         "closed loop, 4 → 12 users, 14 s in all"),
+        ({"kind": "trace", "path": "t.csv", "speed": 2.0}, "replay of a trace, 2 times as fast"),
+        ({"kind": "poisson", "stages": [{"rate": n, "seconds": 1} for n in range(1, 10)]},
+         "Poisson arrivals, 1 → 2 → 3 → … → 8 → 9 requests/s, 1 s each"),
+    ],
+)  # fmt: skip
+def test_the_load_is_told_in_words(arrivals: dict[str, Any], words: str) -> None:
+    assert load({"arrivals": arrivals}) == words
+
+
+def test_a_closed_loop_is_drawn_by_its_users() -> None:
+    result = result_of(some(60))
+    stages = [{"users": 2, "seconds": 3}, {"users": 6, "seconds": 3}]
+    workload = {"arrivals": {"kind": "closed", "stages": stages}}
+    drawn = throughput_against_rate(result.model_copy(update={"workload": workload}))
+    assert "against the number of users" in drawn
+    assert throughput_against_rate(result) == ""

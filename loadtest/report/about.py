@@ -1,5 +1,6 @@
 """What was run, in words: the load, the models, the phases, the machine."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ def load(workload: Mapping[str, Any]) -> str:
         words += f" of burstiness {arrivals['burstiness']:g}"
     sessions = any(isinstance(one, Mapping) and one.get("sessions") for one in _mix(workload))
     unit = "sessions/s" if sessions else "requests/s"
+    if all(_at_once(stage) for stage in stages):
+        return f"{words}, all at once"
     return f"{words}, {_steps(stages, 'rate')} {unit}{_lengths(stages)}"
 
 
@@ -73,9 +76,14 @@ def _steps(stages: Sequence[Mapping[str, Any]], what: str) -> str:
 
 def _step(stage: Mapping[str, Any], what: str) -> str:
     begin, to = stage.get(what), stage.get("to")
-    shown = "all at once" if begin is None else f"{float(begin):g}"
-    shown = "∞" if shown == "inf" else shown
+    shown = "all at once" if _at_once(stage, what) else f"{float(begin or 0):g}"
     return shown if to is None else f"{shown} ↗ {float(to):g}"
+
+
+def _at_once(stage: Mapping[str, Any], what: str = "rate") -> bool:
+    """An infinite rate, which JSON tells as null."""
+    begin = stage.get(what)
+    return begin is None or math.isinf(float(begin))
 
 
 def _lengths(stages: Sequence[Mapping[str, Any]]) -> str:

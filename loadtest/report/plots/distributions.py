@@ -105,11 +105,11 @@ def _drawn(
 ) -> str:
     def paint(figure: "Figure") -> None:
         axes = figure.subplots()
-        for place, curve in enumerate(curves):
+        for curve in curves:
             style = (0, (4, 1.5)) if curve.dashed else "-"
             axes.step(
                 curve.values, curve.shares, where="post", color=curve.colour, label=curve.name,
-                linewidth=1.7, linestyle=style, zorder=3 + place / 10,
+                linewidth=1.7, linestyle=style, zorder=3 + curve.dashed,
             )  # fmt: skip
         # Gaps of events that came together are nearly 0; they'd take most of the axis.
         low = min(float(curve.values[curve.shares >= _LEFT_OUT].min()) for curve in curves)
