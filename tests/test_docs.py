@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from gateway.config import Settings
+from loadtest.report.result import Result
 from loraplex.cli import COMMANDS, load
 from loraplex.client import errors
 from loraplex.client.api import AdminApi, Route
@@ -114,6 +115,19 @@ def test_commands_and_options_named_in_the_documentation_exist() -> None:
 
 def _words_of(parameter: Any) -> list[str]:
     return [*parameter.opts, *parameter.secondary_opts]
+
+
+def test_every_option_of_the_load_test_is_documented_and_no_other() -> None:
+    page = (ROOT / "docs" / "loadtest.md").read_text()
+    cells = re.findall(r"^\| (`--[^|]*) \|", page, flags=re.M)
+    documented = {word for cell in cells for word in re.findall(r"`(--[a-z-]+)", cell)}
+    options = {word for one in load("loadtest").params for word in _words_of(one)}
+    assert documented == options - {"--help", "-h"}
+
+
+def test_every_field_of_a_load_tests_result_is_documented_and_no_other() -> None:
+    page = (ROOT / "docs" / "loadtest.md").read_text().partition("## result.json")[2]
+    assert set(re.findall(r"^\| `([a-z0-9_]+)` \|", page, flags=re.M)) == {*Result.model_fields}
 
 
 def test_every_call_of_the_client_is_documented_and_no_other() -> None:

@@ -111,7 +111,7 @@ def _pushed(result: Result, ending: Ending) -> Iterator[str]:
     try:
         push(result, ending.push, ending.push_job, ending.push_labels)
     except PushError as error:
-        yield f"--push: {error}"
+        yield str(error)
 
 
 def _say(warnings: Iterable[str], errors: Iterable[str]) -> None:
