@@ -43,6 +43,9 @@ class RequestRecord(msgspec.Struct):
     """Where it differs: 499 for a client that went away, 502 for an answer that broke off."""
     error_code: str | None = None
     queue_s: float | None = None
+    """From the arrival until the call could go to the engine, the adapter's load within it."""
+    cold_start: bool = False
+    """Whether the adapter had to be loaded for it first."""
     ttft_s: float | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from adapters_registry.types import Version
 from gateway.access import CLIENT_CLOSED, RequestRecord
 from gateway.auth import Caller
 from gateway.client import Client, ClientGone
@@ -105,9 +106,9 @@ class Inference:
         try:
             with self._engine.hold(target.version) as resident:
                 if not resident and target.version is not None:
-                    await self._engine.ensure_loaded(target.version)
+                    await self._load(target.version, record)
                 record.queue_s = record.elapsed_s()
-                with await self._open(call, target) as response:
+                with await self._open(call, target, record) as response:
                     await relay.run(response, call)
         finally:
             self._leave(series)
@@ -138,7 +139,11 @@ class Inference:
         self._in_flight -= 1
         series.in_flight.dec()
 
-    async def _open(self, call: EngineCall, target: Target) -> Response:
+    async def _load(self, version: Version, record: RequestRecord) -> None:
+        record.cold_start = True
+        await self._engine.ensure_loaded(version)
+
+    async def _open(self, call: EngineCall, target: Target, record: RequestRecord) -> Response:
         """Sends the call. An engine that lost the adapter gets it again, once."""
         open_call, headers = self._engine.open, call.headers
         response = await open_call(b"POST", call.path, headers=headers, body=call.body)
@@ -146,7 +151,8 @@ class Inference:
             return response
         response.release()
         self._engine.lost(target.version)
-        await self._engine.ensure_loaded(target.version)
+        await self._load(target.version, record)
+        record.queue_s = record.elapsed_s()
         response = await open_call(b"POST", call.path, headers=headers, body=call.body)
         if response.status == _NOT_FOUND:
             response.release()

@@ -27,6 +27,7 @@ _MAX_PLAIN_BYTES = 64 * 2**20
 _LARGE_BYTES = 2**20
 _MAX_ERROR_BYTES = 2**20
 _BROKEN = 502
+_COLD = b"x-loraplex-cold-start: true\r\n"
 
 
 class _Answer(msgspec.Struct):
@@ -151,8 +152,16 @@ class Relay:
         stream.end(problem)
 
     def _head(self) -> bytes:
-        request_id = self._record.request_id.encode()
-        return b"%bx-request-id: %b\r\n" % (self._destination.head, request_id)
+        """The header lines of every answer. They tell a tenant of its own request alone: a cold
+        start is of the version that it asked for, and the wait shows in its latency anyhow.
+        """
+        record = self._record
+        return b"%bx-request-id: %b\r\nserver-timing: queue;dur=%.3f\r\n%b" % (
+            self._destination.head,
+            record.request_id.encode(),
+            1e3 * (record.queue_s or 0.0),
+            _COLD if record.cold_start else b"",
+        )
 
 
 def _told(error: Exception) -> GatewayError:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -394,6 +395,39 @@ def test_feedback_is_for_the_callers_own_completions(gateway: RunningGateway) ->
         assert (stranger.status_code, stranger.json()) == (404, missing.json())
     assert gateway.sample("loraplex_feedback_total", sentiment="positive", adapter="support") == 4
     assert gateway.post("/v1/feedback", {**said, "score": 2}).status_code == 400
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_says_whether_its_adapter_had_to_be_loaded_and_how_long_it_waited(
+    gateway: RunningGateway, tmp_path: Path, stream: bool
+) -> None:
+    """A load of the tenant's own version alone: another tenant's tells nothing."""
+    adapter = f"cold-{stream}".lower()
+    for tenant in ("acme", "globex"):
+        gateway.push(tmp_path / tenant, tenant, adapter)
+    path = "/v1/chat/completions"
+    gateway.fake.control(forget_adapters=True)
+    cold, warm = (gateway.post(path, body(path, adapter, stream=stream)) for _ in range(2))
+    base = gateway.post(path, body(path, BASE, stream=stream))
+    others = gateway.post(path, body(path, adapter, stream=stream), tenant="globex")
+    told = [one.headers.get("x-loraplex-cold-start") for one in (cold, warm, base, others)]
+    assert told == ["true", None, None, "true"]
+    for answer in (cold, warm, base):
+        waited_ms = re.fullmatch(r"queue;dur=(\d+\.\d{3})", answer.headers["server-timing"])
+        line = gateway.request_logged(answer.headers["x-request-id"])
+        assert waited_ms
+        assert float(waited_ms[1]) / 1e3 == pytest.approx(line["queue_s"], abs=2e-6)
+
+
+def test_a_load_is_within_the_wait_that_is_told(gateway: RunningGateway, tmp_path: Path) -> None:
+    gateway.push(tmp_path, adapter="slow")
+    gateway.fake.control(forget_adapters=True, load_time_s=0.2)
+    path = "/v1/completions"
+    try:
+        answer = gateway.post(path, body(path, "slow"))
+    finally:
+        gateway.fake.control(load_time_s=0.0)
+    assert float(answer.headers["server-timing"].partition("dur=")[2]) >= 200
 
 
 def test_answers_are_judged(gateway: RunningGateway) -> None:
