@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,13 @@ _WORDS = ("Thank", "you", "for", "waiting", "the", "parcel", "with", "your", "sh
 class Engine:
     """`loadtest.fake_vllm --fast`, its pace and its totals."""
 
-    def __init__(self, folder: Path, core: int) -> None:
-        """Starts it. Raises ChildFailed."""
+    def __init__(self, folder: Path, core: int, flags: Sequence[str] = ("--fast",)) -> None:
+        """Starts it. flags: without `--fast` it keeps to batch limits, and no totals.
+
+        Raises ChildFailed.
+        """
         log = folder / "engine.log"
-        command = [sys.executable, "-m", "loadtest.fake_vllm", "--fast", "--port", "0"]
+        command = [sys.executable, "-m", "loadtest.fake_vllm", *flags, "--port", "0"]
         command += ["--served-model-name", BASE, "--max-model-len", str(_CONTEXT)]
         self.child = Child(command, cores=[core], log=log, cwd=ROOT)
         try:

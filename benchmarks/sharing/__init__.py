@@ -1,0 +1,1 @@
+"""fairness.py's parts."""
