@@ -104,9 +104,11 @@ class Bench:
         followed_s = gateway.until_key_works(fleet.members[-1].key)
         push_s = self._push(gateway, fleet, count)
         members = fleet.members[:count]
+        named: list[tuple[str, str | None]] = [(ADAPTER, one.tenant) for one in members]
+        keys = {one.tenant: one.key for one in members}
+        if count <= self._results.capacity:
+            self._touch(gateway, named, keys)
         for choice in _CHOICES if count > 1 else _CHOICES[-1:]:
-            named: list[tuple[str, str | None]] = [(ADAPTER, one.tenant) for one in members]
-            keys = {one.tenant: one.key for one in members}
             self._window(GATEWAY, engine, gateway.url, named, keys, choice)
         self._results.levels.append(
             Level(
@@ -116,6 +118,22 @@ class Bench:
                 push_ms=1e3 * push_s,
                 gateway_bytes=gateway.worker_bytes(),
             )
+        )
+
+    def _touch(
+        self, gateway: Gateway, named: Sequence[tuple[str, str | None]], keys: dict[str, str]
+    ) -> None:
+        """Asks each once: where all fit, no first load is to be in the figures."""
+        load(
+            {
+                "requests": len(named),
+                "arrivals": {"kind": "closed", "stages": [{"users": self._options.users}]},
+                "mix": request_kind(self._options.prompt_tokens, 1),
+                "model_choice": "round_robin",
+                **models_of(named),
+            },
+            gateway.url,
+            keys,
         )
 
     def _push(self, gateway: Gateway, fleet: Fleet, count: int) -> float:

@@ -78,15 +78,17 @@ class Bench:
         """Raises ChildFailed, WindowFailed and KeyboardInterrupt."""
         load_core, proxy_core = machine.cores()
         os.sched_setaffinity(0, {load_core})
-        flags = ["--max-num-seqs", str(self._options.places), "--max-loras", "64"]
+        options = self._options
+        flags = ["--max-num-seqs", str(options.places), "--max-loras", "64"]
+        flags += ["--first-token-time-s", str(options.first_token_ms / 1e3)]
         engine = Engine(self._folder, load_core, flags)
         try:
-            for side in self._options.sides:
+            for side in options.sides:
                 self._console.print(side)
                 engine.set_pace(0)
                 opened = self._open(side, engine, proxy_core)
                 try:
-                    engine.set_pace(self._options.token_ms / 1e3)
+                    engine.set_pace(options.token_ms / 1e3)
                     self._window(side, opened, noisy=False)
                     self._window(side, opened, noisy=True)
                 finally:
@@ -176,8 +178,8 @@ def main() -> int:
 
 
 def _results(options: argparse.Namespace) -> Results:
-    names = ["victims", "victim_rate", "noisy_rate", "seconds", "places", "token_ms"]
-    names += ["prompt_tokens", "answer_tokens", "objective_ms"]
+    names = ["victims", "victim_rate", "noisy_rate", "seconds", "places"]
+    names += ["first_token_ms", "token_ms", "prompt_tokens", "answer_tokens", "objective_ms"]
     return Results(
         at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         command=shlex.join(["python", "benchmarks/fairness.py", *sys.argv[1:]]),
@@ -197,6 +199,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--victim-rate", type=float, default=0.5, help="of each, a second [0.5]")
     parser.add_argument("--noisy-times", type=float, default=2.0, help="the engine's capacity [2]")
     parser.add_argument("--places", type=int, default=8, help="calls in one batch [8]")
+    parser.add_argument("--first-token-ms", type=float, default=100.0)
     parser.add_argument("--token-ms", type=float, default=20.0)
     parser.add_argument("--prompt-tokens", type=int, default=64)
     parser.add_argument("--answer-tokens", type=int, default=32)

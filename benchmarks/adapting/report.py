@@ -104,9 +104,10 @@ def _bound(results: Results) -> list[str]:
         f"`max_cpu_loras` {settings['max_cpu_loras']}: the gateway keeps {results.capacity} "
         "adapters on the engine and leaves an eighth free, since vLLM forgets an unloaded one "
         "late. Of more, the share that is asked while it is not there must be loaded, one at a "
-        "time, and each load stalls all streams. Early windows also load what was never asked "
-        f"before. `max_loras` {settings['max_loras']}: more users at once than that, each with "
-        "another adapter, would wait for a place in the batch.\n",
+        "time, and each load stalls all streams. Where all fit, each was asked once before; "
+        "elsewhere windows also load what was never asked yet. `max_loras` "
+        f"{settings['max_loras']}: of more users at once than that, each with another adapter, "
+        "some would wait for a place in the batch.\n",
         table(["adapters", "choice", "cold starts", "expected in the long run"], rows),
     ]
 

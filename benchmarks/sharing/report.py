@@ -22,7 +22,8 @@ def markdown(results: Results) -> str:
         f"{results.at}. {pairs(results.machine)}.\n",
         f"Command: `{results.command}`.\n",
         table(["side", "versions"], sides),
-        f"The fake engine has {of['places']} places and takes {of['token_ms']:g} ms a token; "
+        f"The fake engine has {of['places']} places and takes {of['first_token_ms']:g} ms "
+        f"for the first token and {of['token_ms']:g} ms for each further one; "
         f"answers have {of['answer_tokens']}, so it carries {capacity(of):.1f} requests a second, "
         f"first come first served. {of['victims']} tenants send {of['victim_rate']:g} a second "
         f"each, Poisson, for {of['seconds']:g} s; `{NOISY}` sends {of['noisy_rate']:.1f}. Each is "

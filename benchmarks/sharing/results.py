@@ -152,5 +152,6 @@ def _beside_peers(windows: Sequence[Window], ours: Window) -> list[tuple[str, bo
 
 def capacity(settings: Mapping[str, Any]) -> float:
     """Requests a second that the engine's places carry."""
-    seconds: float = (settings["answer_tokens"] - 1) * settings["token_ms"] / 1e3
+    more: int = settings["answer_tokens"] - 1
+    seconds: float = (settings["first_token_ms"] + more * settings["token_ms"]) / 1e3
     return float(settings["places"]) / seconds

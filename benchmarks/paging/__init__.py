@@ -1,0 +1,1 @@
+"""docs/benchmarks.md's parts: what of the newest results it shows."""
