@@ -76,4 +76,5 @@ def _result(shown: Shown, report: Report) -> Iterator[str]:
         if heading != above and heading:
             yield f"{heading[0].upper()}{heading[1:]}:\n"
         above = heading
-        yield "\n".join(table.lines) + "\n"
+        # In these documents the word in small letters is the command.
+        yield "\n".join(table.lines).replace("| loraplex", "| Loraplex") + "\n"

@@ -71,7 +71,7 @@ SECTIONS = (
     Section(
         "Load testers side by side",
         f"{_PYTHON}testers.py",
-        "`loraplex loadtest` beside others against the same engine: the same figures, and how many"
+        "Our load tester beside others against the same engine: the same figures, and how many"
         " streamed tokens a second before the tester is what is measured.",
         (Shown("testers"),),
     ),
