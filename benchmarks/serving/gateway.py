@@ -54,13 +54,13 @@ class Gateway:
 
     def until_key_works(self, key: str) -> float:
         """Seconds until the gateway knows a key that was just made. Raises ChildFailed."""
-        began_s = time.perf_counter()
         headers = {"authorization": f"Bearer {key}"}
-        while time.perf_counter() - began_s < _SEEN_S:
-            answer = httpx.get(f"{self.url}/v1/models", headers=headers, trust_env=False)
-            if answer.status_code == 200:
-                return time.perf_counter() - began_s
-            time.sleep(0.005)
+        with httpx.Client(base_url=self.url, headers=headers, trust_env=False) as client:
+            began_s = time.perf_counter()
+            while time.perf_counter() - began_s < _SEEN_S:
+                if client.get("/v1/models").status_code == 200:
+                    return time.perf_counter() - began_s
+                time.sleep(0.005)
         raise ChildFailed(f"the gateway does not follow its registry:\n{self.child.tail()}")
 
     def worker_bytes(self) -> int:
