@@ -62,8 +62,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--adapters-each", type=int, default=20, help="adapters of a tenant")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=20, help="length of one window")
+    parser.add_argument("--quick", action="store_true", help="50 tenants, one round, short windows")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.quick:
+        options.tenants, options.rounds, options.seconds = 50, 1, 5
+    return options
 
 
 def _run(options: argparse.Namespace, folder: Path, console: Console) -> Results:

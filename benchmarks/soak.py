@@ -135,6 +135,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--requests", type=_positive, default=100_000, metavar="N")
     parser.add_argument("--concurrency", type=_positive, default=200, metavar="N")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="decides the plan")
+    parser.add_argument("--quick", action="store_true", help="10,000 requests")
     parser.add_argument(
         "--out",
         type=Path,
@@ -142,7 +143,10 @@ def _arguments() -> argparse.Namespace:
         metavar="DIR",
         help="where DATE-soak.json and .md are written [default: benchmarks/results]",
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.quick:
+        options.requests = 10_000
+    return options
 
 
 def _positive(text: str) -> int:

@@ -66,6 +66,12 @@ def test_every_benchmark_is_on_the_page() -> None:
     assert {file.name for file in (ROOT / "benchmarks").glob("*.py")} <= named
 
 
+def test_every_benchmark_can_be_run_quickly() -> None:
+    """`make bench ARGS="--quick"` hands it to each."""
+    files = (ROOT / "benchmarks").glob("*.py")
+    assert [file.name for file in files if '"--quick"' not in file.read_text()] == []
+
+
 def test_of_several_results_the_newest_is_taken(tmp_path: Path) -> None:
     for name in ("2026-01-09-soak", "2026-02-01-soak", "2026-03-01-soak-more", "soak"):
         (tmp_path / f"{name}.md").write_text(f"- held: {name}\n")
