@@ -75,7 +75,7 @@ def test_capacity_is_places_by_an_answers_time() -> None:
     [
         (190, 0, 10.0, [True, True, True, True]),
         (210, 0, 10.0, [False, True, True, True]),
-        (190, 1, 10.0, [True, False, True, True]),
+        (190, 1, 10.0, [True, False, True, False]),
         (190, 0, 9.0, [True, True, False, True]),
         (600, 0, 10.0, [False, True, True, False]),
     ],

@@ -29,7 +29,8 @@ def markdown(results: Results) -> str:
         f"each, Poisson, for {of['seconds']:g} s; `{NOISY}` sends {of['noisy_rate']:.1f}. Each is "
         "measured until its last answer, from the intended moment of sending. Jain's index is "
         f"over the tenants' shares of requests with a first token within {of['objective_ms']:g} "
-        "ms: it is high too where all fare badly alike, so read it beside the TTFT.\n",
+        "ms: it is high too where all fare badly alike, so read it beside the TTFT. TTFT is of the "
+        "answered: who refuses some has the shorter queue for the rest.\n",
         "The gateway does not order or limit by tenant yet: `max_in_flight` counts the calls of "
         "all together, and who comes first is served first. LiteLLM has one master key for all "
         "here (its keys with limits need a database), vllm-router knows no tenants.\n",
