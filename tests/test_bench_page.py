@@ -43,6 +43,7 @@ ADAPTERS = """- held: no request fails
 | adapters | choice | gateway's requests/s over plain vLLM's |
 |---|---:|---:|
 | 16 | uniform | 0.86x |
+| 64 | uniform | 0.93x |
 | 1,000 | uniform | 1.40x |
 """
 
@@ -100,7 +101,7 @@ def test_every_loss_is_told_and_nothing_else() -> None:
         "plain (relay), beside vllm-router: 0.53 of it per second, 0.53 of it per CPU second of"
         " the proxy, 1.92 times its p50.",
         "Steady streams (relay-paced-peers): 65 % of a core, vllm-router 50 %.",
-        "16 adapters (adapters), uniform: 0.86 of plain vLLM's requests a second.",
+        "64 adapters (adapters), uniform: 0.93 of plain vLLM's requests a second.",
     ]
 
 

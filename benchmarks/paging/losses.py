@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 
+from benchmarks.adapting.results import WARM_SHARE
 from benchmarks.paging.reading import Report, Table
 
 _OURS = "loraplex"
@@ -60,13 +61,14 @@ def _dearer(reports: Mapping[str, Report]) -> Iterator[str]:
 
 
 def _fewer_than_plain(reports: Mapping[str, Report]) -> Iterator[str]:
-    """The gateway beside vLLM without one."""
+    """The gateway beside vLLM without one, where the claim held and it is behind all the same."""
     title = "gateway's requests/s over plain vLLM's"
     for _, table in _tables(reports, "adapters"):
         at = table.column(title)
         for row in table.rows if at is not None else []:
             share = number(row[at or 0])
-            if share < 1 - _CLEARLY:
+            # Below that a claim has said so.
+            if WARM_SHARE <= share < 1 - _CLEARLY:
                 where = f"{row[0]} adapters (adapters), {row[1]}"
                 yield f"{where}: {share:.2f} of plain vLLM's requests a second."
 

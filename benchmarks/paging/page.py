@@ -24,7 +24,8 @@ _NONE = "There is no result yet.\n"
 _LOSE = """\
 ## Where we lose
 
-Every claim that did not hold in the newest results, and every figure by which a peer is ahead:
+Every claim that did not hold in the newest results, and what else a peer does clearly better there
+with requests and streams:
 """
 _NOWHERE = "- Nowhere, by the newest results.\n"
 
