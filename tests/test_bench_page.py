@@ -111,6 +111,12 @@ def test_without_results_the_page_says_so(tmp_path: Path) -> None:
     assert "Nowhere, by the newest results." in text
 
 
+def test_the_page_says_what_was_run_but_not_where(tmp_path: Path) -> None:
+    text = "Command: `python benchmarks/soak.py --out /home/me/x --seed 2`, 2026.\n"
+    (tmp_path / "2026-01-01-soak.md").write_text(text)
+    assert "2026-01-01, `python benchmarks/soak.py --seed 2`:" in page(tmp_path)
+
+
 def test_a_partial_result_is_named_one(tmp_path: Path) -> None:
     text = "**Partial: the run was ended before all was measured.**\n\n- held: all\n"
     (tmp_path / "2026-01-01-soak.md").write_text(text)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.paging.losses import losses
@@ -48,14 +49,10 @@ def _narrowed(report: Report) -> Report:
     """With the claims alone that the page shows: another result tells the rest anew."""
     (shown,) = (one for section in SECTIONS for one in section.results if one.name == report.name)
     parts = [
-        type(part)(
-            part.heading,
-            part.tables,
-            [claim for claim in part.claims if re.search(shown.claims, claim.text)],
-        )
+        replace(part, claims=[one for one in part.claims if re.search(shown.claims, one.text)])
         for part in report.parts
     ]
-    return Report(report.name, report.date, report.file, report.partial, parts)
+    return replace(report, parts=parts)
 
 
 def _section(section: Section, reports: dict[str, Report]) -> str:
@@ -68,7 +65,11 @@ def _section(section: Section, reports: dict[str, Report]) -> str:
 
 def _result(shown: Shown, report: Report) -> Iterator[str]:
     partial = ", ended early" if report.partial else ""
-    yield f"[{report.name}](../benchmarks/results/{report.file}), {report.date}{partial}:\n"
+    # In these documents `loraplex WORD` is always the command, so sides are called otherwise.
+    told = (report.command or "").replace(" loraplex ", " 'loraplex' ")
+    command = f", `{told}`" if told else ""
+    file = f"../benchmarks/results/{report.file}"
+    yield f"[{report.name}]({file}), {report.date}{partial}{command}:\n"
     if report.claims:
         words = {True: "held", False: "**not held**"}
         yield "".join(f"- {words[claim.held]}: {claim.text}\n" for claim in report.claims)
@@ -77,5 +78,4 @@ def _result(shown: Shown, report: Report) -> Iterator[str]:
         if heading != above and heading:
             yield f"{heading[0].upper()}{heading[1:]}:\n"
         above = heading
-        # In these documents the word in small letters is the command.
         yield "\n".join(table.lines).replace("| loraplex", "| Loraplex") + "\n"

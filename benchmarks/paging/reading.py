@@ -7,6 +7,8 @@ from pathlib import Path
 
 _NAME = re.compile(r"(\d{4}-\d\d-\d\d)-(.+)\.md")
 _CLAIM = re.compile(r"- (held|\*\*not held\*\*): (.+)")
+_COMMAND = re.compile(r"`(python benchmarks/[^`]+)`")
+_PLACES = re.compile(r" --(?:out|work-dir) \S+")
 _RULE = re.compile(r"[\s|:-]+")
 
 
@@ -49,6 +51,8 @@ class Report:
     file: str
     """The page's file name."""
     partial: bool
+    command: str | None
+    """What was run, where the page says it; without the machine's folders."""
     parts: list[Part]
 
     @property
@@ -81,7 +85,9 @@ def newest(folder: Path, name: str) -> Report | None:
 def read(name: str, date: str, file: str, text: str) -> Report:
     """A result from its page."""
     parts = [_part(heading, lines) for heading, lines in _by_heading(text)]
-    return Report(name, date, file, "**Partial" in text, parts)
+    said = _COMMAND.search(text)
+    command = None if said is None else _PLACES.sub("", said[1])
+    return Report(name, date, file, "**Partial" in text, command, parts)
 
 
 def _by_heading(text: str) -> Iterator[tuple[str, list[str]]]:
