@@ -26,6 +26,7 @@ from rich.console import Console  # noqa: E402
 
 from benchmarks.adapting.report import markdown  # noqa: E402
 from benchmarks.adapting.results import (  # noqa: E402
+    BESIDE,
     GATEWAY,
     PLAIN,
     Level,
@@ -52,6 +53,10 @@ _CHOICES = ("zipf:1.0", "uniform")
 _FILES = ("adapter_config.json", "adapter_model.safetensors")
 _FULL = {"levels": [1, 4, 16, 64, 256, 1000], "plain": [16, 1000], "seconds": 12.0}
 _QUICK = {"levels": [1, 16, 80], "plain": [16], "seconds": 5.0}
+
+
+Named = list[tuple[str, str | None]]
+"""Models to ask, each with its tenant."""
 
 
 class Bench:
@@ -88,14 +93,17 @@ class Bench:
             self._results.engine = engine.flags
             engine.wait()
             self._results.plain_start_s[0] = time.perf_counter() - began_s
-            cores = sorted(os.sched_getaffinity(0))
-            names = ("max_loras", "max_cpu_loras", "max_lora_rank")
-            settings = {name: getattr(self._settings, name) for name in names}
-            gateway = Gateway(self._folder, engine.url, BASE, cores=cores, settings=settings)
+            gateway = self._attached(engine)
             stack.callback(gateway.stop)
             gateway.wait()
             for count in self._options.levels:
                 self._level(count, fleet, engine, gateway)
+
+    def _attached(self, engine: Vllm) -> Gateway:
+        cores = sorted(os.sched_getaffinity(0))
+        names = ("max_loras", "max_cpu_loras", "max_lora_rank")
+        settings = {name: getattr(self._settings, name) for name in names}
+        return Gateway(self._folder, engine.url, BASE, cores=cores, settings=settings)
 
     def _level(self, count: int, fleet: Fleet, engine: Vllm, gateway: Gateway) -> None:
         self._console.print(f"{count:,} adapters")
@@ -104,8 +112,7 @@ class Bench:
         followed_s = gateway.until_key_works(fleet.members[-1].key)
         push_s = self._push(gateway, fleet, count)
         members = fleet.members[:count]
-        named: list[tuple[str, str | None]] = [(ADAPTER, one.tenant) for one in members]
-        keys = {one.tenant: one.key for one in members}
+        named, keys = _asked(members)
         if count <= self._results.capacity:
             self._touch(gateway, named, keys)
         for choice in _CHOICES if count > 1 else _CHOICES[-1:]:
@@ -120,9 +127,7 @@ class Bench:
             )
         )
 
-    def _touch(
-        self, gateway: Gateway, named: Sequence[tuple[str, str | None]], keys: dict[str, str]
-    ) -> None:
+    def _touch(self, gateway: Gateway, named: Named, keys: dict[str, str]) -> None:
         """Asks each once: where all fit, no first load is to be in the figures."""
         load(
             {
@@ -156,23 +161,38 @@ class Bench:
     def _plain(self, members: Sequence[Member]) -> None:
         self._console.print(f"plain vLLM with {len(members):,} adapters listed")
         listed = [(f"{one.tenant}.{ADAPTER}", one.path) for one in members]
-        began_s = time.perf_counter()
-        engine = Vllm(self._folder / f"plain-{len(members)}", self._settings, listed=listed)
-        try:
+        with ExitStack() as stack:
+            began_s = time.perf_counter()
+            folder = self._folder / f"plain-{len(members)}"
+            engine = Vllm(folder, self._settings, listed=listed)
+            stack.callback(engine.stop)
             engine.wait()
             self._results.plain_start_s[len(members)] = time.perf_counter() - began_s
-            named: list[tuple[str, str | None]] = [(name, None) for name, _ in listed]
-            for choice in _CHOICES if len(members) > 1 else _CHOICES[-1:]:
-                self._window(PLAIN, engine, engine.url, named, {}, choice)
-        finally:
-            engine.stop()
+            gateway = self._attached(engine)
+            stack.callback(gateway.stop)
+            gateway.wait()
+            self._in_turn(members, [(name, None) for name, _ in listed], engine, gateway)
+
+    def _in_turn(
+        self, members: Sequence[Member], listed: Named, engine: Vllm, gateway: Gateway
+    ) -> None:
+        """Both sides on one engine, so that what the machine does to one it does to the other."""
+        named, keys = _asked(members)
+        if len(members) <= self._results.capacity:
+            self._touch(gateway, named, keys)
+        for number, choice in enumerate(_CHOICES if len(members) > 1 else _CHOICES[-1:]):
+            for side in (PLAIN, BESIDE) if number % 2 else (BESIDE, PLAIN):
+                if side == PLAIN:
+                    self._window(side, engine, engine.url, listed, {}, choice)
+                else:
+                    self._window(side, engine, gateway.url, named, keys, choice)
 
     def _window(
         self,
         side: str,
         engine: Vllm,
         url: str,
-        named: Sequence[tuple[str, str | None]],
+        named: Named,
         keys: dict[str, str],
         choice: str,
     ) -> None:
@@ -196,6 +216,11 @@ class Bench:
         if found.tester_bound:
             note = f"{side}, {len(named):,} adapters, {choice}: bound by the load tester"
             self._results.notes.append(note)
+
+
+def _asked(members: Sequence[Member]) -> tuple[Named, dict[str, str]]:
+    """The members' adapters as the gateway's clients name them, and the keys by tenant."""
+    return [(ADAPTER, one.tenant) for one in members], {one.tenant: one.key for one in members}
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.adapting.report import markdown
 from benchmarks.adapting.results import (
+    BESIDE,
     GATEWAY,
     PLAIN,
     Level,
@@ -56,7 +57,10 @@ def test_an_eighth_stays_free(most: int, capacity: int) -> None:
 
 
 def test_only_windows_that_both_sides_have_are_compared() -> None:
-    found = results(window(GATEWAY, 16, 2.0), window(PLAIN, 16, 4.0), window(GATEWAY, 64, 9.0))
+    found = results(
+        window(GATEWAY, 16, 9.0), window(BESIDE, 16, 2.0), window(PLAIN, 16, 4.0),
+        window(BESIDE, 64, 9.0),
+    )  # fmt: skip
     assert ratios(found) == [(16, "uniform", 0.5)]
 
 
@@ -77,7 +81,7 @@ def test_memory_of_an_adapter() -> None:
 )
 def test_claims(rate: float, failed: int, mib: float, followed_ms: float, held: list[bool]) -> None:
     found = results(
-        window(GATEWAY, 1000, rate, failed=failed, cold=30),
+        window(BESIDE, 1000, rate, failed=failed, cold=30),
         window(PLAIN, 1000, 4.0),
         levels=(level(1, 80.0), level(1001, mib, followed_ms)),
     )

@@ -2,6 +2,7 @@
 
 from benchmarks.adapting.results import (
     GATEWAY,
+    PLAIN,
     Level,
     Results,
     Window,
@@ -55,7 +56,7 @@ def markdown(results: Results) -> str:
 def _row(one: Window) -> list[str]:
     of = one.figures
     latencies = [of.ttft_p50_ms, of.ttft_p95_ms, of.itl_p50_ms, of.itl_p95_ms]
-    ours = one.side == GATEWAY
+    ours = one.side != PLAIN
     return [
         f"{one.adapters:,}",
         one.choice,
@@ -82,7 +83,8 @@ def _beside(results: Results) -> list[str]:
     return [
         "\nPlain vLLM has no gateway before it and all adapters in `--lora-modules`: no keys, no "
         "tenants, and a restart for each new adapter. Its start took "
-        f"{starts}. What does not fit `max_cpu_loras` it reads again inside a step.\n",
+        f"{starts}. What does not fit `max_cpu_loras` it reads again inside a step. A gateway "
+        "before the same engine is asked in turn with it; its adapters are others to the engine.\n",
         table(["adapters", "choice", "gateway's requests/s over plain vLLM's"], rows),
     ]
 
