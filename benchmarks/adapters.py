@@ -36,6 +36,7 @@ from benchmarks.adapting.results import (  # noqa: E402
 )
 from benchmarks.serving.fleet import ADAPTER, Fleet, Member  # noqa: E402
 from benchmarks.serving.gateway import Gateway  # noqa: E402
+from benchmarks.serving.interrupts import take_as_ctrl_c  # noqa: E402
 from benchmarks.serving.made import make_adapter  # noqa: E402
 from benchmarks.serving.versions import versions  # noqa: E402
 from benchmarks.serving.vllm import BASE, Vllm, engine_settings  # noqa: E402
@@ -232,6 +233,7 @@ def main() -> int:
         return 1
     machine.raise_file_limit()
     results = _results(options)
+    take_as_ctrl_c()
     code = 0
     with tempfile.TemporaryDirectory(prefix="loraplex-benchmark-", dir=options.work_dir) as name:
         try:

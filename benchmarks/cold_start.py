@@ -34,6 +34,7 @@ from benchmarks.cold_starting.results import (  # noqa: E402
 )
 from benchmarks.serving.fleet import ADAPTER, Fleet, Member  # noqa: E402
 from benchmarks.serving.gateway import Gateway  # noqa: E402
+from benchmarks.serving.interrupts import take_as_ctrl_c  # noqa: E402
 from benchmarks.serving.versions import versions  # noqa: E402
 from benchmarks.serving.vllm import BASE, Vllm, engine_settings  # noqa: E402
 from benchmarks.serving.window import (  # noqa: E402
@@ -187,6 +188,7 @@ def main() -> int:
         machine=machine.describe(),
         versions=versions(),
     )
+    take_as_ctrl_c()
     code = 0
     with tempfile.TemporaryDirectory(prefix="loraplex-benchmark-") as name:
         try:

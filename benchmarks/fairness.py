@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from rich.console import Console  # noqa: E402
 
+from benchmarks.serving.interrupts import take_as_ctrl_c  # noqa: E402
 from benchmarks.serving.window import WindowFailed, load, models_of, request_kind  # noqa: E402
 from benchmarks.sharing import gateway_side  # noqa: E402
 from benchmarks.sharing.report import markdown  # noqa: E402
@@ -161,6 +162,7 @@ def main() -> int:
         return 1
     machine.raise_file_limit()
     results = _results(options)
+    take_as_ctrl_c()
     code = 0
     with tempfile.TemporaryDirectory(prefix="loraplex-benchmark-") as name:
         try:

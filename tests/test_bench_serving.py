@@ -1,5 +1,6 @@
 """What the benchmarks on real engines share: made adapters, memory, a window of load."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,17 @@ def test_a_window_sends_what_was_asked_and_keeps_its_figures(fake_engine: FakeEn
     assert {one.tenant for one in samples} == {"one", "two"}
     sent = [call["headers"]["authorization"] for call in fake_engine.state()["calls"]]
     assert {*sent} == {"Bearer key-of-one", "Bearer key-of-two"}
+
+
+def test_a_window_leaves_the_signals_as_they_were(fake_engine: FakeEngine) -> None:
+    """The tester takes them for itself, and a kill must still end the benchmark in order."""
+    before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        load(workload(1, ("base", None)), fake_engine.url, {})
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_window_without_an_answer_says_why(fake_engine: FakeEngine) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from benchmarks.serving.interrupts import handlers_kept
 from loadtest.client.target import Target
 from loadtest.running.options import Options
 from loadtest.running.run import run
@@ -62,7 +63,8 @@ def load(
         each(sample)
 
     target = Target(url, keys={name: SecretStr(key) for name, key in keys.items()})
-    outcome = run(Workload.model_validate(workload), target, Options(warmup_s=warmup_s), take)
+    with handlers_kept():
+        outcome = run(Workload.model_validate(workload), target, Options(warmup_s=warmup_s), take)
     if outcome.ended == "interrupted":
         raise KeyboardInterrupt
     if outcome.ended == "target":
