@@ -13,7 +13,7 @@ import uvloop
 
 from adapters_registry.embedded import ensure_embedded
 from tests.fake_engine import FakeEngine
-from tests.live_system import LiveSystem, start
+from tests.live_system import LiveSystem, fill, launch
 from tests.postgres_server import PostgresServer, find_programs, postgres_server
 from tests.running_gateway import TinyModel, make_tiny_model
 from tests.s3_server import CREDENTIALS, S3Bucket, S3Server
@@ -75,17 +75,33 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         yield url
 
 
+@pytest.fixture(scope="session", autouse=True)
+def launched(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveSystem | None]:
+    """The whole system, where a test of the session wants it: it starts beside those before it.
+
+    vLLM takes most of a minute, on one core.
+    """
+    wanted = any("live" in getattr(item, "fixturenames", ()) for item in request.session.items)
+    if not wanted or importlib.util.find_spec("vllm") is None:
+        yield None
+        return
+    system = launch(tmp_path_factory.mktemp("live"))
+    yield system
+    system.stop()
+
+
 @pytest.fixture(scope="session")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSystem]:
+def live(launched: LiveSystem | None) -> LiveSystem:
     """The whole system on the real vLLM, tenants acme and globex with an adapter `support` each."""
-    if importlib.util.find_spec("vllm") is None:
+    if launched is None:
         missing = "vLLM is not installed; `make setup` installs it"
         if os.environ.get("CI") == "true":
             pytest.fail(missing)
         pytest.skip(missing)
-    system = start(tmp_path_factory.mktemp("live"))
-    yield system
-    system.stop()
+    fill(launched)
+    return launched
 
 
 def pytest_configure() -> None:

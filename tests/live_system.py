@@ -94,8 +94,8 @@ def free_port() -> int:
         return port
 
 
-def start(folder: Path) -> LiveSystem:
-    """Start `loraplex serve` on free ports with its data under `folder`, and wait until ready."""
+def launch(folder: Path) -> LiveSystem:
+    """Start `loraplex serve` on free ports with its data under `folder`, without waiting for it."""
     port, metrics_port = free_port(), free_port()
     data_dir = folder / "data"
     # On a leash: a killed test run must not leave an engine behind.
@@ -112,19 +112,12 @@ def start(folder: Path) -> LiveSystem:
             cwd=ROOT,
             start_new_session=True,
         )
-    system = LiveSystem(
+    return LiveSystem(
         process=process,
         gateway_url=f"http://127.0.0.1:{port}",
         metrics_url=f"http://127.0.0.1:{metrics_port}/metrics",
         data_dir=data_dir,
     )
-    try:
-        _wait_until_ready(system)
-        _fill(system)
-    except BaseException:
-        system.stop()
-        raise
-    return system
 
 
 def _wait_until_ready(system: LiveSystem) -> None:
@@ -141,7 +134,9 @@ def _wait_until_ready(system: LiveSystem) -> None:
     raise TimeoutError(f"not ready within {READY_S} s:\n{system.log()[-4000:]}")
 
 
-def _fill(system: LiveSystem) -> None:
+def fill(system: LiveSystem) -> None:
+    """Wait until it is ready, and give it its tenants with their keys and adapters."""
+    _wait_until_ready(system)
     system.admin_key = (system.data_dir / "admin.key").read_text().strip()
     system.engine_url = system.admin("GET", "/engines")["data"][0]["url"]
     models = httpx.get(f"{system.engine_url}/v1/models", trust_env=False).json()["data"]
