@@ -22,8 +22,8 @@ from tests.running_gateway import ADMIN_KEY, BASE, RunningGateway, TinyModel, ru
 
 AT_ONCE = 50
 FLIPS = 100
-RATE = 20.0
-EVERY_S = 0.1
+RATE = 50.0
+EVERY_S = 0.02
 DEADLINE_S = 120
 PASSED = Evaluation(verdict=Verdict.PASSED)
 
@@ -154,7 +154,7 @@ async def test_a_hundred_flips_under_load_fail_nobody(
 ) -> None:
     for number in (1, 2):
         assert gateway.push(tmp_path / str(number), adapter="flipped") == number
-    gateway.fake.control(token_time_s=0.02)
+    gateway.fake.control(token_time_s=0.006)
     flipping = Flipping(gateway.url, gateway.keys["acme"], ADMIN_KEY, "acme/flipped", live=2)
     try:
         async with flipping.http, flipping.load(RATE):

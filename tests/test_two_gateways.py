@@ -21,7 +21,7 @@ from tests.postgres_server import PostgresServer, postgres_server
 from tests.running_gateway import ADMIN_KEY, BASE, RunningGateway, TinyModel, running_gateway
 
 CHAT = "/v1/chat/completions"
-AWAY_S = 10.0
+AWAY_S = 7.0
 DEADLINE_S = 60.0
 FLIPS = 10
 
