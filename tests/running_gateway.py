@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from adapters_registry.base_model import BaseModelSpec, load_spec
 from gateway.config import load_settings
 from tests.adapters_for_tests import good_adapter
+from tests.described import described
 from tests.fake_engine import FakeEngine
 
 ADMIN_KEY = "the-admin-key-of-this-test"
@@ -52,7 +53,7 @@ def make_tiny_model(folder: Path) -> TinyModel:
         "max_position_embeddings": 128,
     }
     (model / "config.json").write_text(json.dumps(config))
-    return TinyModel(model, cache_dir, load_spec(model, cache_dir))
+    return TinyModel(model, cache_dir, load_spec(model, described(cache_dir, model)))
 
 
 @dataclass

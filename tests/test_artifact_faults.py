@@ -13,6 +13,7 @@ import pytest
 from adapters_registry.artifacts import CONFIG_FILE, WEIGHTS_FILE
 from adapters_registry.base_model import BaseModelSpec, load_spec
 from tests.adapters_for_tests import good_adapter, make_config
+from tests.described import described
 from tests.fake_engine import FakeEngine
 from tests.process_memory import Memory
 from tests.running_gateway import ADMIN_KEY, BASE, RunningGateway, TinyModel, running_gateway
@@ -46,7 +47,7 @@ def wide_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
         "max_position_embeddings": 128,
     }
     (folder / "model" / "config.json").write_text(json.dumps(config))
-    spec = load_spec(folder / "model", folder / "cache")
+    spec = load_spec(folder / "model", described(folder / "cache", folder / "model"))
     return TinyModel(folder / "model", folder / "cache", spec)
 
 

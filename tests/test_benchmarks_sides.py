@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from adapters_registry.base_model import load_spec
+from adapters_registry.base_model import describe
 from adapters_registry.manifest import check_adapter
 from benchmarks.sides import machine
 from benchmarks.sides.engine import Engine
@@ -149,7 +149,7 @@ def test_a_child_is_counted_and_ended_with_its_own(tmp_path: Path) -> None:
 
 
 def test_the_tiny_adapter_passes_the_gateways_checks(tmp_path: Path) -> None:
-    base = load_spec(write_model(tmp_path / "model"), tmp_path / "cache")
+    base = describe(write_model(tmp_path / "model"))
     adapter = write_adapter(tmp_path / "adapter")
     assert check_adapter(adapter, base, max_rank=16).rank == 8
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.described import described
 from tests.merge_forks import job
 from tests.small_disk import small_disk_at
 from training.errors import MergeError
@@ -46,7 +47,7 @@ class Merger:
 
 @pytest.fixture(scope="module")
 def told(tiny_base: Path, tiny_adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    cache = tmp_path_factory.mktemp("merge-cache")
+    cache = described(tmp_path_factory.mktemp("merge-cache"), tiny_base)
     return {"base": str(tiny_base), "adapter": str(tiny_adapter), "cache": str(cache)}
 
 
@@ -185,6 +186,7 @@ def test_a_changed_input_begins_anew(
     asked, _ = stopped
     if changed == "base":
         asked = replace(asked, base=shutil.copytree(asked.base, tmp_path / "base"))
+        described(asked.cache_dir, asked.base)
     else:
         copy = tmp_path / "adapter"
         copy.mkdir()

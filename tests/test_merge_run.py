@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.described import described
 from tests.tiny_base import make_tiny_adapter
 from training.errors import MergeError
 from training.merge import merge as merging
@@ -24,8 +25,8 @@ WEIGHTS = "model.safetensors"
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("merge-cache")
+def cache(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return described(tmp_path_factory.mktemp("merge-cache"), tiny_base)
 
 
 @pytest.fixture
@@ -196,7 +197,7 @@ def test_an_adapter_that_is_not_there_is_refused(job: MergeJob, tmp_path: Path) 
 def test_the_merging_process_imports_neither_transformers_nor_peft(
     job: MergeJob, tmp_path: Path
 ) -> None:
-    merge(job)  # describes the base
+    merge(job)
     code = (
         "import sys; from pathlib import Path; from training.merge.merge import merge;"
         "from training.merge.job import *;"

@@ -15,6 +15,7 @@ import pytest
 
 from adapters_registry.base_model import load_spec
 from adapters_registry.types import Lineage
+from tests.described import described
 from tests.training_runs import (
     JUDGED,
     FinishedRun,
@@ -169,7 +170,7 @@ def test_what_was_made_is_judged_where_no_memory_is_left_to_train(
 def test_warnings_of_the_data_name_file_and_lines(tmp_path: Path, tiny_base: Path) -> None:
     recipe = write_recipe(tmp_path, tiny_base)
     write_rows(tmp_path / "rows.jsonl", [*make_rows(), {**make_rows(1)[0], "completion": "no"}])
-    options = RunOptions("run", "loraplex train run.yaml", tmp_path / "cache")
+    options = RunOptions("run", "loraplex train run.yaml", described(tmp_path / "cache", tiny_base))
     (data, *_) = check_run(load_recipe(recipe), options).warnings
     assert data.startswith("data: 2 of 97 rows contradict another")
     assert data.endswith("(train, lines 1, 97)")

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from tests.described import described
 from training.bench import Bench, Candidate, OpenBench
 from training.data.rows import Message
 from training.evaluation.engines import Answer, Likelihood, Progress, Subject
@@ -61,7 +62,7 @@ def write_recipe(folder: Path, base: Path, *, name: str = "run", **changes: Any)
             "checkpoint_every_s": 0,
             "dtype": "float32",
         },
-        "evaluation": {"scorers": ["exact_match"], "general": False},
+        "evaluation": {"scorers": ["exact_match"], "general": False, "max_tokens": 24},
         "gates": ["improves: exact_match by 0.5"],
     }
     for part, fields in changes.items():
@@ -176,5 +177,6 @@ def finish_run(folder: Path, base: Path) -> FinishedRun:
     """Makes one; it could not tell a loss of one row against a live version."""
     gates = ["improves: exact_match by 0.5", "no worse: exact_match by 0.01 than live"]
     recipe = write_recipe(folder, base, gates=gates)
-    result = train(recipe, folder / "run.run", folder / "cache")
-    return FinishedRun(result, recipe, folder / "cache")
+    cache_dir = described(folder / "cache", base)
+    result = train(recipe, folder / "run.run", cache_dir)
+    return FinishedRun(result, recipe, cache_dir)
