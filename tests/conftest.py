@@ -4,8 +4,13 @@ import asyncio
 import importlib.util
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from subprocess import PIPE
+from typing import NoReturn
 
 import platformdirs
 import pytest
@@ -13,7 +18,7 @@ import uvloop
 
 from adapters_registry.embedded import ensure_embedded
 from tests.fake_engine import FakeEngine
-from tests.live_system import LiveSystem, fill, launch
+from tests.live_system import ROOT, LiveSystem, fill, launch
 from tests.postgres_server import PostgresServer, find_programs, postgres_server
 from tests.running_gateway import TinyModel, make_tiny_model
 from tests.s3_server import CREDENTIALS, S3Bucket, S3Server
@@ -75,33 +80,77 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         yield url
 
 
+# vLLM takes most of a minute to start, on one core. What the session's tests want of it is begun
+# with the session, beside the tests before those.
+
+
+def _wanted(request: pytest.FixtureRequest, fixture: str) -> bool:
+    """Whether a test of the session uses it, and vLLM is installed."""
+    used = any(fixture in getattr(item, "fixturenames", ()) for item in request.session.items)
+    return used and importlib.util.find_spec("vllm") is not None
+
+
+def _no_vllm() -> NoReturn:
+    missing = "vLLM is not installed; `make setup` installs it"
+    if os.environ.get("CI") == "true":
+        pytest.fail(missing)
+    pytest.skip(missing)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def launched(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LiveSystem | None]:
-    """The whole system, where a test of the session wants it: it starts beside those before it.
-
-    vLLM takes most of a minute, on one core.
-    """
-    wanted = any("live" in getattr(item, "fixturenames", ()) for item in request.session.items)
-    if not wanted or importlib.util.find_spec("vllm") is None:
-        yield None
-        return
-    system = launch(tmp_path_factory.mktemp("live"))
+    """The whole system on its way, where it is wanted."""
+    system = launch(tmp_path_factory.mktemp("live")) if _wanted(request, "live") else None
     yield system
-    system.stop()
+    if system is not None:
+        system.stop()
 
 
 @pytest.fixture(scope="session")
 def live(launched: LiveSystem | None) -> LiveSystem:
     """The whole system on the real vLLM, tenants acme and globex with an adapter `support` each."""
     if launched is None:
-        missing = "vLLM is not installed; `make setup` installs it"
-        if os.environ.get("CI") == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
+        _no_vllm()
     fill(launched)
     return launched
+
+
+@pytest.fixture(scope="session", autouse=True)
+def asked(request: pytest.FixtureRequest) -> Iterator["subprocess.Popen[str] | None"]:
+    """tests/vllm_facts.py at work, where it is wanted."""
+    if not _wanted(request, "vllm_asked"):
+        yield None
+        return
+    command = [sys.executable, "-m", "tests.vllm_facts"]
+    environment = os.environ | {"VLLM_LOGGING_LEVEL": "ERROR", "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=PIPE, stderr=PIPE
+    ) as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture(scope="session")
+def vllm_asked(asked: "subprocess.Popen[str] | None") -> "subprocess.Popen[str]":
+    """tests/vllm_facts.py, whose output nobody has read."""
+    if asked is None:
+        _no_vllm()
+    return asked
+
+
+@pytest.fixture(scope="session", autouse=True)
+def entered(request: pytest.FixtureRequest) -> Iterator["Future[OfflineEngine] | None"]:
+    """The offline engine on its way, where it is wanted."""
+    if not _wanted(request, "offline_engine"):
+        yield None
+        return
+    engine = OfflineEngine(request.getfixturevalue("tiny_base"), max_rank=8)
+    with ThreadPoolExecutor(1) as pool:
+        entering = pool.submit(engine.__enter__)
+        yield entering
+        engine.close()
 
 
 def pytest_configure() -> None:
@@ -143,12 +192,8 @@ def tiny_adapter(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(scope="session")
-def offline_engine(tiny_base: Path) -> Iterator[OfflineEngine]:
+def offline_engine(entered: "Future[OfflineEngine] | None") -> OfflineEngine:
     """The session's one offline engine, on the tiny base. An error ends it: cause none on it."""
-    if importlib.util.find_spec("vllm") is None:
-        missing = "vLLM is not installed; `make setup` installs it"
-        if os.environ.get("CI") == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
-    with OfflineEngine(tiny_base, max_rank=8) as engine:
-        yield engine
+    if entered is None:
+        _no_vllm()
+    return entered.result()

@@ -1,9 +1,7 @@
 """Every request field of the real vLLM has a rule, and the rules do what they say."""
 
 import json
-import os
 import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -29,52 +27,13 @@ EXTRAS = {
     },
 }
 
-# In a process of its own: the import is heavy, and warns.
-VLLM_FACTS = """
-import json
-from vllm.entrypoints.anthropic.protocol import (
-    AnthropicCountTokensRequest, AnthropicMessagesRequest,
-)
-from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-from vllm.entrypoints.openai.completion.protocol import CompletionRequest
-from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
-from vllm.renderers.hf import _get_hf_base_chat_template_params
-
-models = {
-    "chat_completions": ChatCompletionRequest,
-    "completions": CompletionRequest,
-    "responses": ResponsesRequest,
-    "messages": AnthropicMessagesRequest,
-    "count_tokens": AnthropicCountTokensRequest,
-}
-plain = (type(None), bool, int, float, str)
-print(json.dumps({
-    "defaults": {
-        route: {
-            name: field.default if isinstance(field.default, plain) else "(other)"
-            for name, field in model.model_fields.items()
-        }
-        for route, model in models.items()
-    },
-    "aliases": [
-        name
-        for model in models.values()
-        for name, field in model.model_fields.items()
-        if field.alias or field.validation_alias
-    ],
-    "renderer": sorted(_get_hf_base_chat_template_params()),
-}))
-"""
-
 
 @pytest.fixture(scope="module")
-def vllm_facts() -> dict[str, Any]:
-    environment = os.environ | {"VLLM_LOGGING_LEVEL": "ERROR", "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(
-        [sys.executable, "-c", VLLM_FACTS], capture_output=True, text=True, env=environment
-    )
-    assert run.returncode == 0, run.stderr
-    facts: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
+def vllm_facts(vllm_asked: "subprocess.Popen[str]") -> dict[str, Any]:
+    """What tests/vllm_facts.py says."""
+    said, log = vllm_asked.communicate()
+    assert vllm_asked.returncode == 0, log
+    facts: dict[str, Any] = json.loads(said.splitlines()[-1])
     return facts
 
 
