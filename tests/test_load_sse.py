@@ -138,6 +138,66 @@ def test_an_end_without_its_blank_line() -> None:
     assert len(broken.times) == 1
 
 
+def as_chunk(event: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(event), event)
+
+
+WORD = sse(chunk({"content": "word"}))
+
+
+def started(*, keep: bool = False) -> EventStream:
+    stream = EventStream(keep=keep)
+    stream.feed(WORD, 0.0)
+    return stream
+
+
+def test_a_whole_chunk_of_one_token_event_is_taken_as_it_came() -> None:
+    usage = sse(chunk({"content": "x"}, usage=USAGE))
+    stream = started()
+    assert stream.in_step
+    assert stream.take_chunk(as_chunk(WORD), 1.0)
+    assert stream.take_chunk(as_chunk(usage), 2.0)
+    assert list(stream.times) == [0.0, 1.0, 2.0]
+    stream.finish()
+    assert stream.usage == USAGE
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        as_chunk(WORD) * 2,
+        as_chunk(WORD)[:-2],
+        as_chunk(WORD + WORD),
+        as_chunk(WORD[:-1]),
+        as_chunk(WORD)[:2] + b"0" + as_chunk(WORD)[2:],
+        as_chunk(WORD).replace(b"\n\n\r\n", b"\r\r\r\n"),
+        as_chunk(WORD[:-2] + b"\r\r" + WORD),
+        as_chunk(sse(chunk({"content": ""}))),
+        as_chunk(sse(chunk({"role": "assistant", "content": "word"}))),
+        as_chunk(sse(chunk({"content": "x" * 5000}))),
+        as_chunk(sse("[DONE]")),
+        b"0\r\n\r\n",
+        b"\r\n",
+        b" ",
+    ],
+)
+def test_anything_else_is_left_as_it_came(data: bytes) -> None:
+    stream = started()
+    assert not stream.take_chunk(data, 1.0)
+    assert list(stream.times) == [0.0]
+
+
+def test_chunks_are_not_taken_in_the_middle_of_an_event_nor_where_words_are_kept() -> None:
+    broken = started()
+    broken.feed(WORD[:-1], 1.0)
+    ended = started()
+    ended.feed(sse("[DONE]"), 1.0)
+    assert not broken.in_step
+    assert not ended.in_step
+    assert not started(keep=True).in_step
+    assert not EventStream().in_step
+
+
 _TEXTS = st.text(alphabet=st.sampled_from('ab "\\\n\r\u2028é{}:,'), max_size=6)
 _DELTAS = st.one_of(
     st.builds(lambda text: {"content": text}, _TEXTS),

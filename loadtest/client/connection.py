@@ -8,6 +8,7 @@ import httptools
 
 from loadtest.client.clock import Clock
 from loadtest.client.exchange import Exchange
+from loadtest.client.sse import EventStream
 from loadtest.samples import Outcome
 
 _HEADER_BYTES = 65_536
@@ -15,13 +16,37 @@ _INTERIM = (100, 102, 103)
 
 
 class Connection(asyncio.Protocol):
-    """Hands what it reads to the exchange that is under way, a read's chunks joined."""
+    """Hands what it reads to the exchange that is under way, a read's chunks joined.
+
+    Of a stream, a read that is just one whole chunk with one token event goes past the parser: it
+    stands between two chunks before it, and would after it.
+    """
+
+    __slots__ = (
+        "_events",
+        "_exchange",
+        "_headed",
+        "_header_bytes",
+        "_keep_alive",
+        "_lost",
+        "_now",
+        "_parser",
+        "_parts",
+        "_sized",
+        "_transport",
+        "_whole",
+        "closed",
+        "on_body",
+        "uses",
+    )  # fmt: skip
 
     def __init__(self, clock: Clock, lost: Callable[["Connection"], None]) -> None:
         self._now = clock.now
         self._lost = lost
         self._transport: asyncio.Transport | None = None
         self._exchange: Exchange | None = None
+        self._events: EventStream | None = None
+        """Takes whole chunks; None where the parser stands elsewhere than between two."""
         self._parts: list[bytes] = []
         # The parser looks its callbacks up once, and calls this one for every chunk.
         self.on_body = self._parts.append
@@ -40,22 +65,9 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
 
     def data_received(self, data: bytes) -> None:
-        exchange = self._exchange
-        if exchange is None or self._parser is None:
-            self.abort()  # Nobody asked: what follows could pass for the next answer.
-            return
-        now_s = exchange.heard_s = self._now()
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._keep_alive = False
-            if not self._whole:
-                self._take_body(exchange, now_s)
-                self._fail("bad_answer", "not HTTP")
-                return
-        self._take_body(exchange, now_s)
-        if self._whole:
-            self._end(exchange, now_s)
+        events = self._events
+        if events is None or not events.take_chunk(data, self._now()):
+            self._read(data)
 
     def eof_received(self) -> None:
         """The server sends no more; asyncio closes the connection next."""
@@ -108,7 +120,7 @@ class Connection(asyncio.Protocol):
             return
         self._header_bytes = 0
         self._sized = self._headed = self._whole = self._keep_alive = False
-        self._exchange = exchange
+        self._exchange, self._events = exchange, None
         self.uses += 1
         self._transport.write(request)
 
@@ -131,18 +143,42 @@ class Connection(asyncio.Protocol):
 
     # inside
 
-    def _take_body(self, exchange: Exchange, now_s: float) -> None:
-        if parts := self._parts:
-            body = parts[0] if len(parts) == 1 else b"".join(parts)
-            parts.clear()
-            exchange.body(body, now_s)
+    def _read(self, data: bytes) -> None:
+        exchange, self._events = self._exchange, None
+        if exchange is None or self._parser is None:
+            self.abort()  # Nobody asked: what follows could pass for the next answer.
+            return
+        now_s = exchange.heard_s = self._now()
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._keep_alive = False
+            if not self._whole:
+                self._take_body(exchange, now_s)
+                self._fail("bad_answer", "not HTTP")
+                return
+        body = self._take_body(exchange, now_s)
+        if self._whole:
+            self._end(exchange, now_s)
+        elif body.endswith(b"\n\n") and data.endswith(b"\n\n\r\n"):
+            # That line's end is none of the body's: it was the end of a chunk.
+            self._events = exchange.takes_chunks()
+
+    def _take_body(self, exchange: Exchange, now_s: float) -> bytes:
+        """Returns what there was of it."""
+        if not (parts := self._parts):
+            return b""
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        exchange.body(body, now_s)
+        return body
 
     def _end(self, exchange: Exchange, now_s: float) -> None:
-        self._exchange = None
+        self._exchange = self._events = None
         exchange.end(now_s)
 
     def _fail(self, outcome: Outcome, error: str) -> None:
         if (exchange := self._exchange) is not None:
-            self._exchange = None
+            self._exchange = self._events = None
             exchange.fail(outcome, error, self._now())
         self.abort()

@@ -31,7 +31,7 @@ class Exchange:
         self.done = done
         self.sent_s = sent_s
         self.heard_s: float | None = None
-        """When anything of the answer came last."""
+        """When anything of the answer came last but token events that came as whole chunks."""
         self.body_s: float | None = None
         """When the body began."""
         self.status: int | None = None
@@ -67,6 +67,12 @@ class Exchange:
         if self._size <= _LONGEST_BODY:
             self._body.append(body)
 
+    def takes_chunks(self) -> EventStream | None:
+        """The stream, where its next reads may be handed to it unparsed, if they are whole chunks
+        of token events."""
+        events = self._events
+        return events if events is not None and events.in_step and self.reply is None else None
+
     def end(self, now_s: float) -> None:
         """The answer has come whole."""
         outcome, error = self._judge()
@@ -88,8 +94,12 @@ class Exchange:
             if timeouts.first_byte_s is not None:
                 moments.append((self.sent_s + timeouts.first_byte_s, "first byte"))
         elif timeouts.idle_s is not None:
-            moments.append(((self.heard_s or self.body_s) + timeouts.idle_s, "idle"))
+            moments.append((self._last_heard_s() + timeouts.idle_s, "idle"))
         return min(moments, default=None)
+
+    def _last_heard_s(self) -> float:
+        times = self._events.times if self._events is not None else None
+        return max(self.heard_s or 0.0, self.body_s or 0.0, times[-1] if times else 0.0)
 
     def _end(self, outcome: Outcome, error: str | None, now_s: float) -> None:
         if self.reply is not None:

@@ -19,6 +19,21 @@ _QUOTE, _NEWLINE = 0x22, 0x0A
 _TEXT = re.compile(rb'"(content|reasoning_content|reasoning|text)"[ \t]*:[ \t]*"')
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
+
+def _chunk_lines(most: int) -> list[bytes]:
+    """The first line of a chunk of HTTP, by the size of all of it; what fits none is a space."""
+    lines = [b" "] * most
+    for size in range(1, most):
+        line = b"%x\r\n" % size
+        if (whole := len(line) + size + 2) < most:
+            lines[whole] = line
+    return lines
+
+
+_MOST_CHUNK = 4096
+"""A larger chunk goes the ordinary way."""
+_CHUNK_LINES = _chunk_lines(_MOST_CHUNK)
+
 Json = dict[str, Any]
 
 
@@ -67,6 +82,36 @@ class EventStream:
             self.times.append(now_s)
         elif tokens:
             self.times.extend((now_s,) * tokens)
+
+    @property
+    def in_step(self) -> bool:
+        """Whether `take_chunk` may be asked: an event has ended, and what one begins with is
+        known."""
+        whole = not self._rest and not self._line_feed_follows
+        return whole and self._beginning is not None and self._kept is None and not self.done
+
+    def take_chunk(self, data: bytes, now_s: float) -> bool:
+        """Takes bytes of the connection that came at `now_s`, if they are one whole chunk that
+        holds one token event, and it begins as those before; else takes nothing and returns False.
+        Only while `in_step`, which stays as it is."""
+        size, beginning = len(data), self._beginning
+        if size >= _MOST_CHUNK or beginning is None:
+            return False
+        line = _CHUNK_LINES[size]
+        begin = len(line)
+        text = begin + len(beginning)
+        if (
+            data.startswith(line)
+            and data.startswith(beginning, begin)
+            and data.endswith(b"\n\n\r\n")
+            and data.find(b"\n", text) == size - 4
+            and data.find(b"\r", text) == size - 2
+            and data[text] != _QUOTE
+        ):
+            self.times.append(now_s)
+            self._last = data  # A chunk's own lines are no fields of an event.
+            return True
+        return False
 
     def finish(self) -> None:
         """The body has ended: what came without a blank line after it is no event, but that some
