@@ -25,6 +25,9 @@ class Behaviour:
     """The answer instead of the marked one."""
     first_token_time_s: float = 0.0
     token_time_s: float = 0.0
+    tokens_at_once: int = 1
+    """Fast calls: so many tokens' events leave in one write, a write every so many token times, as
+    behind a proxy that joins them."""
     load_time_s: float = 0.0
     """A load stalls every stream for this long, as the real one does."""
     hold_loads: bool = False

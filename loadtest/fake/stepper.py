@@ -40,7 +40,7 @@ class Job:
 
 
 class Stepper:
-    """Sends one piece of every running answer a step, a step every `token_time_s`."""
+    """Sends a piece of every running answer, or several, a step; a piece each `token_time_s`."""
 
     def __init__(self, engine: Engine, totals: Totals) -> None:
         self._engine = engine
@@ -69,7 +69,8 @@ class Stepper:
         while True:
             await self._busy.wait()
             await self._engine.until(self._computes)
-            period_s, now_s = self._engine.behaviour.token_time_s, loop.time()
+            behaviour, now_s = self._engine.behaviour, loop.time()
+            period_s = behaviour.token_time_s * behaviour.tokens_at_once
             # A little lateness is made up for, so that the rate holds; a missed step is not.
             due_s = (due_s if now_s - due_s < period_s else now_s) + period_s
             self.step()
@@ -78,14 +79,20 @@ class Stepper:
             await asyncio.sleep(due_s - loop.time())
 
     def step(self) -> None:
-        """Send the next piece of each running answer."""
+        """Send the next piece, or so many as go at once, of each running answer."""
         tokens = writes = 0
+        most = self._engine.behaviour.tokens_at_once
         # A copy, since a write can hold its job back.
         for job in tuple(self._running):
-            job.write(job.take())
-            tokens += job.tokens
+            pieces = 1
+            if most == 1:
+                job.write(job.take())
+            else:
+                pieces = min(most, job.left)
+                job.write(b"".join([job.take() for _ in range(pieces)]))
+            tokens += job.tokens * pieces
             writes += 1
-            job.left -= 1
+            job.left -= pieces
             if not job.left:
                 self._running.pop(job, None)
                 job.sink.finished()
