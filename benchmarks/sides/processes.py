@@ -64,6 +64,11 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self._process.poll() is not None
+
     def check(self) -> None:
         """Raises ChildFailed if it has ended."""
         if (status := self._process.poll()) is not None:
