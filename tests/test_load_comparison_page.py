@@ -50,7 +50,7 @@ def test_the_page_says_what_changed_and_by_how_much() -> None:
     words = shown().words
     assert "B is worse in TTFT and E2E" in words
     assert "Requests are paired: 120 requests of the same schedule" in words
-    assert "TTFT p50 250 ms 350 ms +100 ms [+100 ms, +100 ms]" in words
+    assert "TTFT mean 250 ms 350 ms +100 ms [+100 ms, +100 ms]" in words
     assert "✗ worse" in words
     assert "= the same" in words
 

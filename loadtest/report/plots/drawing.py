@@ -53,6 +53,7 @@ def draw(
 ) -> str:
     """The SVG of what `paint` draws. label: what it shows, for those who cannot see it."""
     import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     soft, line = colour("soft"), colour("line")
@@ -84,10 +85,11 @@ def draw(
     with mpl.rc_context(style), warnings.catch_warnings():
         # Names may be in any script; the browser has the letters that matplotlib's font lacks.
         warnings.filterwarnings("ignore", "Glyph")
-        figure = Figure(figsize=inches, layout="constrained")
+        figure = Figure(figsize=inches, layout="constrained", facecolor="none")
         paint(figure)
         drawn = io.StringIO()
-        figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
+        # Not savefig, which lays all out and draws it twice.
+        FigureCanvasSVG(figure).print_svg(drawn, metadata={"Date": None})
     return _for_page(drawn.getvalue(), label)
 
 
