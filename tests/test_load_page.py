@@ -23,6 +23,7 @@ from loadtest.report.result import KneeSearch, Result
 from loadtest.report.verdict import headline, lines, objectives
 from loadtest.running.options import Options
 from loadtest.statistics.timeline import Cell
+from loadtest.statistics.units import StatisticsError
 from tests.load_engines import NO_GAPS, failed, sample
 from tests.load_results import BOUND, Page, result_of, some
 
@@ -330,3 +331,11 @@ def test_a_closed_loop_is_drawn_by_its_users() -> None:
     drawn = throughput_against_rate(result.model_copy(update={"workload": workload}))
     assert "against the number of users" in drawn
     assert throughput_against_rate(result) == ""
+
+
+def test_without_what_draws_it_the_fix_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadtest.report.rendering.find_spec", lambda name: None)
+    with pytest.raises(
+        StatisticsError, match=r"needs jinja2 and matplotlib: .*loraplex\[loadtest\]"
+    ):
+        page(result_of([]))

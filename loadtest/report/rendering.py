@@ -22,7 +22,7 @@ def check_makers() -> None:
     if missing:
         raise StatisticsError(
             f"the page needs {' and '.join(missing)}: install with `pip install"
-            f" {' '.join(missing)}`; result.json holds all that the page would show"
+            " 'loraplex[loadtest]'`; result.json holds all that the page would show"
         )
 
 
