@@ -89,7 +89,8 @@ def draw(
         paint(figure)
         drawn = io.StringIO()
         # Not savefig, which lays all out and draws it twice.
-        FigureCanvasSVG(figure).print_svg(drawn, metadata={"Date": None})
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(drawn, metadata={"Date": None})
     return _for_page(drawn.getvalue(), label)
 
 
