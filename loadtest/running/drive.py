@@ -172,12 +172,12 @@ async def _progress(sender: Sender, on_progress: OnProgress | None) -> AsyncIter
 
     async def tell() -> None:
         while True:
-            now_s, stopped = timetable.now(), timetable.stopped
-            on_progress(Progress(now_s, tally.sent, tally.ended, stopped))
+            stopped = timetable.stopped
+            on_progress(Progress(timetable.now(), tally.sent, tally.ended, stopped))
             if stopped:
                 await asyncio.sleep(_PROGRESS_S)
             else:
-                await timetable.until(now_s + _PROGRESS_S)
+                await timetable.until(timetable.now() + _PROGRESS_S)
 
     task = asyncio.create_task(tell())
     try:

@@ -65,7 +65,8 @@ class Sender:
         """Sends a session's turns, each when the answer before has come and its time has.
 
         intended_s: of the first. payload: its body, if made already. end_s: from then on nothing
-        is sent. What follows a failure, a stop or the end is not sent. Returns when the last answer ended.
+        is sent. What follows a failure, a stop or the end is not sent. Returns when the last
+        answer ended.
         """
         conversation, ended_s = Conversation(), intended_s
         for place, planned in enumerate(turns):
