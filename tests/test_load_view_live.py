@@ -165,16 +165,10 @@ def test_where_requests_end_the_run_they_tell_how_far_it_is() -> None:
     assert run.now(11.0).stage == "waiting"
 
 
-def test_a_limit_on_requests_that_ends_a_schedule_early_counts() -> None:
-    run = Run(expected_requests=20.0)
-    *_, now = run.seconds(0, 11)
-    assert (now.part_done, now.left_s) == (0.5, 10.0)
-
-
-def test_a_few_requests_more_than_expected_do_not_end_it_before_its_time() -> None:
-    run = Run(expected_requests=57.0)
-    *_, now = run.seconds(0, 55)
-    assert (now.part_done, now.left_s) == (0.9, 6.0)
+def test_time_goes_before_requests_which_sessions_make_more_of() -> None:
+    run = Run(expected_requests=5.0)
+    *_, now = run.seconds(0, 31)
+    assert (now.part_done, now.left_s, now.stage) == (0.5, 30.0, "measured")
 
 
 def test_a_run_without_an_end_only_tells_its_time() -> None:

@@ -20,9 +20,6 @@ _KINDS_OF_ERRORS = 3
 _SHORTEST_S = 0.5
 """A rate over less time says nothing."""
 
-_CLEARLY_AHEAD = 0.1
-"""Of the whole: as many requests may come early by chance."""
-
 Stage = Literal["warm-up", "measured", "cool-down", "waiting", "ending"]
 _STAGES: dict[Phase, Stage] = {
     "warmup": "warm-up",
@@ -162,17 +159,15 @@ class Recent:
         return figures.all.good / figures.all.judged
 
     def _how_far(self, at_s: float, progress: Progress) -> tuple[float | None, float | None]:
-        """The part done and the seconds left. By time where an end is known, else by requests; by
-        requests too where they clearly come first: a limit on them may end a schedule early."""
-        timed = at_s / self._expected_s if self._expected_s else None
-        counted = progress.ended / self._expected_requests if self._expected_requests else None
-        if progress.stopped or (timed is None and counted is None):
+        """The part done and the seconds left. By time where an end is known, else by requests."""
+        if progress.stopped:
             return None, None
-        if counted is None or (timed is not None and counted <= timed + _CLEARLY_AHEAD):
-            assert timed is not None and self._expected_s is not None  # noqa: PT018
-            return min(timed, 1.0), max(self._expected_s - at_s, 0.0)
-        done = min(counted, 1.0)
-        return done, at_s / done - at_s if done else None
+        if self._expected_s:
+            return min(at_s / self._expected_s, 1.0), max(self._expected_s - at_s, 0.0)
+        if self._expected_requests:
+            done = min(progress.ended / self._expected_requests, 1.0)
+            return done, at_s / done - at_s if done else None
+        return None, None
 
     def _stage(self, at_s: float, progress: Progress) -> Stage:
         if progress.stopped:
