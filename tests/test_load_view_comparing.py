@@ -32,6 +32,7 @@ E2E p99      1.50 s   1.60 s   +6.7%            too few requests  unclear
 errors           0%     2.0%       -  +1.0 points to +3.0 points  worse
 requests/s     20.0     20.0    0.0%                           0  same
 tokens/s        300      310   +3.0%              -5.00 to +25.0  unclear
+ITL is each request's mean gap here.
 
 b is worse in TTFT p95, errors; better in ITL mean. 3 unclear or the same."""
     )

@@ -31,6 +31,7 @@ def comparison(comparison: Comparison) -> RenderableType:
         Text(_sentence(comparison.why)),
         Text(),
         table,
+        Text("ITL is each request's mean gap here.", style="dim"),
         Text(),
         Text(_verdict(comparison)),
     )
