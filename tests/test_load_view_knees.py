@@ -25,6 +25,9 @@ FOUND = Knee(41.51, 41.41, 42.13, True, "41.41 a second held and 42.13 did not",
          "  42.13 requests/s   89.0% good     42.1 answers/s  failed: fewer than 95%"),
         (Probe(80.0, 2400, 2395, 43.0, sustained=False),
          "     80 requests/s   99.8% good     43.0 answers/s  failed: work piled up"),
+        # One that was given up on its bad answers is not sustained either.
+        (Probe(80.0, 100, 60, 43.0, sustained=False),
+         "     80 requests/s   60.0% good     43.0 answers/s  failed: fewer than 95%"),
         (Probe(5000.0, 9, 9, 900.0, tester_bound=True),
          "   5000 requests/s    100% good      900 answers/s  no verdict: tester-bound"),
         (Probe(1.0, 0, 0, 0.0),
@@ -49,7 +52,7 @@ requests/s  good requests                          answers/s
      42.13  ██████████████████████████▋ │   88.7%       42.1
         80                              │      0%       43.0
                                         ↑ 95%
-0%: none was good, or work piled up.
+0%: work piled up, the probe was given up, or no answer was good.
 The run's other figures are those of 41.41 requests/s."""
     )
 

@@ -39,11 +39,9 @@ def _outcome(probe: Probe, target: float) -> tuple[str, str]:
         return "no verdict: tester-bound", "yellow"
     if not probe.requests:
         return "no verdict: nothing was measured", "yellow"
-    if not probe.sustained:
-        return "failed: work piled up", "red"
-    if probe.share < target:
+    if probe.good / probe.requests < target:
         return f"failed: fewer than {_aim(target)}", "red"
-    return "held", "green"
+    return ("held", "green") if probe.sustained else ("failed: work piled up", "red")
 
 
 def _headline(search: KneeSearch) -> Text:
@@ -70,7 +68,7 @@ def _curve(search: KneeSearch) -> Iterator[Text]:
         yield _row(level, search.target, mark)
     yield Text(f"{'':12}{'':{mark}}↑ {_aim(search.target)}", style="dim")
     if any(level.share == 0 for level in search.levels):
-        yield Text("0%: none was good, or work piled up.", style="dim")
+        yield Text("0%: work piled up, the probe was given up, or no answer was good.", style="dim")
     if search.figures_of_rate is not None:
         yield Text(f"The run's other figures are those of {search.figures_of_rate:g} requests/s.")
 
