@@ -199,7 +199,7 @@ def test_an_interruption_lets_what_was_sent_end(fake_engine: FakeEngine, process
     assert {sample.outcome for sample in samples} == {"ok"}
     assert 4 <= len(samples) == outcome.sent < 1000
     assert not progress[0].stopped
-    assert any(one.stopped and one.in_flight for one in progress)
+    assert any(one.stopped for one in progress)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
