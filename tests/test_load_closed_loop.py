@@ -46,6 +46,15 @@ async def test_users_come_and_go_and_no_request_is_lost() -> None:
     assert sorted(sample.index for sample in run.samples) == list(range(20))
 
 
+async def test_who_has_to_leave_with_the_last_request_sends_it() -> None:
+    """Nobody else is left who could."""
+    calls = iter([2.0, 2.0, 1.0, 2.0])
+    run = FakeRun(takes_s=lambda call: next(calls))
+    stages = [UserStage(users=3, seconds=1.5), UserStage(users=1)]
+    await closed_loop(singles(*[None] * 4, think_s=10), stages, run.sender, None)
+    assert run.sent_s == [0.0, 0.0, 0.0, 11.0]
+
+
 async def test_no_turn_of_a_session_is_sent_from_the_end_on() -> None:
     run = FakeRun(takes_s=2.0)
     session = [

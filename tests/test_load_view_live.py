@@ -275,6 +275,14 @@ def test_on_a_terminal_the_picture_is_gone_at_the_end() -> None:
     assert text.rstrip("\n").endswith("\x1b[1A\x1b[2K")
 
 
+def test_a_terminal_that_can_only_print_gets_lines() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})
+    with LiveView(console, Measured(), None, None, TITLE) as view:
+        view.progress(Progress(11.0, 0, 0))
+    assert isinstance(console.file, io.StringIO)
+    assert len(console.file.getvalue().splitlines()) == 2
+
+
 def test_no_color_is_kept_to() -> None:
     screen = Screen(terminal=True, no_color=True)
     with screen.view:

@@ -65,6 +65,7 @@ class _Crowd:
         self._left: list[list[Planned]] = []
         """Taken by users who then had to leave."""
         self._wanted = 0
+        self._exhausted = False
         self._working: set[int] = set()
         self.follower: asyncio.Task[None] | None = None
 
@@ -88,7 +89,7 @@ class _Crowd:
                 intended_s = now_s if free_s is None else free_s + turns[0].think_s
                 over = self._end_s is not None and intended_s >= self._end_s
                 body = body_of(turns)
-                if over or not await timetable.until(intended_s) or number >= self._wanted:
+                if over or not await timetable.until(intended_s) or self._must_leave(number):
                     self._left.append(turns)
                     return
                 free_s = await self._sender.converse(turns, intended_s, body, self._end_s)
@@ -97,9 +98,16 @@ class _Crowd:
 
     def _next(self, number: int) -> list[Planned] | None:
         """The next session; None where the user is to leave."""
-        if number >= self._wanted or self._sender.timetable.stopped:
+        if self._must_leave(number) or self._sender.timetable.stopped:
             return None
         turns = self._left.pop() if self._left else next(self._sessions, None)
-        if turns is None and self.follower is not None:
-            self.follower.cancel()
+        if turns is None:
+            self._exhausted = True
+            if self.follower is not None:
+                self.follower.cancel()
         return turns
+
+    def _must_leave(self, number: int) -> bool:
+        """Whether there are too many. Not once the sessions are over: what a user who leaves had
+        taken, nobody would send any more."""
+        return number >= self._wanted and not self._exhausted
