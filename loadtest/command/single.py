@@ -55,7 +55,9 @@ def run_watched(
         raise
     # A fault of the tester's own must not take with it what was measured.
     except Exception as error:
-        fail(f"the tester failed:\n{''.join(traceback.format_exception(error)).rstrip()}")
+        # Where, but not the error's words: they may quote what a request held.
+        where = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+        fail(f"the tester failed ({type(error).__name__}); please report it:\n{where}")
         outcome = _broken_off(error, measured, time.perf_counter() - begin_s, options)
     if models is not None and outcome.problem is not None and _NO_MODEL in outcome.problem:
         outcome = replace(outcome, problem=f"{outcome.problem}; the server has {models}")
@@ -70,7 +72,6 @@ def expected_seconds(expected: Extent, options: Options) -> float | None:
 def _broken_off(
     error: Exception, measured: Measured, seconds: float, options: Options
 ) -> RunOutcome:
-    """Only the error's kind: its words may hold what a request held."""
     problem = f"the tester failed ({type(error).__name__}); the figures are those of what was run"
     sent = measured.rows.seen
     return RunOutcome(
