@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -335,6 +336,22 @@ def test_a_report_that_cannot_be_made_leaves_the_result(
     assert result_in(Path("out"))["requests"]["ok"] == 20
     words = "error: the report could not be made (ValueError); result.json is whole"
     assert words in capsys.readouterr().err
+
+
+def test_one_ctrl_c_more_does_not_cost_the_result(
+    shared: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def disturbed(result: Result, folder: Path) -> Path:
+        os.kill(os.getpid(), signal.SIGINT)
+        return write_result(result, folder)
+
+    def impatient(_: Any) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("loadtest.command.ending.write_result", disturbed)
+    monkeypatch.setattr("loadtest.report.page.page", impatient)
+    assert call("--url", shared.url, "--model", "base", *QUICK, *BURST, "--out", "out") == 1
+    assert result_in(Path("out"))["requests"]["ok"] == 20
 
 
 def test_an_earlier_result_is_not_replaced_by_accident(

@@ -10,7 +10,7 @@ from loadtest.client.target import Target, TargetError
 from loadtest.command.asked import Asked
 from loadtest.command.building import fields_of, needs_models, workload_of
 from loadtest.command.comparing import compare_results
-from loadtest.command.ending import Ending, end
+from loadtest.command.ending import Ending, end, keep, undisturbed
 from loadtest.command.environment import environment
 from loadtest.command.errors import DONE, CommandEnd, Usage
 from loadtest.command.folder import check_output, out_folder
@@ -70,9 +70,11 @@ def course(asked: Asked) -> int:
         price_per_hour=prepared.judging.price_per_hour,
         conditions=prepared.judging.conditions,
     )
-    result = make_result(
-        ran.measured, ran.outcome, ran.workload, prepared.target, ran.options, about, knee=knee
-    )
+    with undisturbed():
+        result = make_result(
+            ran.measured, ran.outcome, ran.workload, prepared.target, ran.options, about, knee=knee
+        )
+        keep(result, folder)
     return end(result, ending)
 
 

@@ -1,6 +1,8 @@
 """What a run leaves, whatever ended it: files, a summary or JSON, a push, the exit code."""
 
+import contextlib
 import json
+import signal
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,13 +29,30 @@ class Ending:
     push_labels: Mapping[str, str]
 
 
-def end(result: Result, ending: Ending) -> int:
-    """Keeps the result, shows it, says what was wrong; the exit code. Raises CommandEnd where
-    result.json itself cannot be written."""
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ctrl-C does nothing meanwhile: an impatient one more must not cost the result."""
     try:
-        write_result(result, ending.folder)
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # Not in the main thread, which alone gets it.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def keep(result: Result, folder: Path) -> None:
+    """Writes result.json. Raises CommandEnd."""
+    try:
+        write_result(result, folder)
     except OSError as error:
-        raise CommandEnd(f"--out: {ending.folder} cannot be written ({error.strerror})") from None
+        raise CommandEnd(f"--out: {folder} cannot be written ({error.strerror})") from None
+
+
+def end(result: Result, ending: Ending) -> int:
+    """Makes the report of a result that is kept, shows it, says what was wrong; the exit code."""
     broken = [*_kept(result, ending), *_pushed(result, ending)]
     problems = [*problems_of(result)]
     if ending.as_json:
@@ -99,7 +118,7 @@ def _kept(result: Result, ending: Ending) -> Iterator[str]:
 
             _write(ending.folder / PAGE_FILE, page(result))
     # Whatever it is, the figures are to be shown all the same.
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         yield f"the report could not be made ({_kind(error)}); result.json is whole"
 
 
@@ -153,6 +172,6 @@ def _write(path: Path, text: str) -> None:
     part.replace(path)
 
 
-def _kind(error: Exception) -> str:
+def _kind(error: BaseException) -> str:
     # Not the message: it may quote what a request held.
     return type(error).__name__
