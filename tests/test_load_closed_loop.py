@@ -37,6 +37,14 @@ async def test_it_ends_with_the_requests_though_the_stage_has_no_end() -> None:
     assert run.client.most == 3
 
 
+async def test_a_server_that_is_gone_is_not_flooded() -> None:
+    """A refused connection takes no time: users would try thousands of times a second."""
+    run = FakeRun(takes_s=0.0, outcome=lambda call: "connection")
+    stages = [UserStage(users=2, seconds=3)]
+    await closed_loop(singles(*FOREVER), stages, run.sender, 3.0)
+    assert run.sent_s == [0.0, 0.0, 1.0, 1.0, 2.0, 2.0]
+
+
 async def test_users_come_and_go_and_no_request_is_lost() -> None:
     run = FakeRun(takes_s=1.0)
     stages = [UserStage(users=1, seconds=3), UserStage(users=3, seconds=3), UserStage(users=1)]

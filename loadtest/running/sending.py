@@ -18,6 +18,10 @@ from loadtest.workload.tokenizer import Tokenizer
 
 OnSample = Callable[[Sample], object]
 
+RECONNECT_S = 1.0
+"""A user whose connection failed tries again after it, so that a server that is gone, or comes
+back, is not flooded."""
+
 
 class Asks(Protocol):
     """A client, as far as it is needed here."""
@@ -65,8 +69,8 @@ class Sender:
         """Sends a session's turns, each when the answer before has come and its time has.
 
         intended_s: of the first. payload: its body, if made already. end_s: from then on nothing
-        is sent. What follows a failure, a stop or the end is not sent. Returns when the last
-        answer ended.
+        is sent. What follows a failure, a stop or the end is not sent. Returns from when the same
+        user can ask again.
         """
         conversation, ended_s = Conversation(), intended_s
         for place, planned in enumerate(turns):
@@ -83,6 +87,8 @@ class Sender:
             ended_s = self.timetable.now() if sample.ended_s is None else sample.ended_s
             if sample.outcome != "ok":
                 self.tally.unsent += len(turns) - place - 1
+                if sample.outcome == "connection":
+                    ended_s += RECONNECT_S
                 break
             if said is not None:
                 conversation.hear(planned, said.text)
