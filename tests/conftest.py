@@ -15,6 +15,7 @@ from typing import NoReturn
 import platformdirs
 import pytest
 import uvloop
+from hypothesis import HealthCheck, settings
 
 from adapters_registry.embedded import ensure_embedded
 from tests.fake_engine import FakeEngine
@@ -156,6 +157,11 @@ def entered(request: pytest.FixtureRequest) -> Iterator["Future[OfflineEngine] |
 def pytest_configure() -> None:
     """A run under nohup ignores SIGHUP, and what the tests start would inherit that."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # How long an example takes says how busy the machine is.
+    settings.register_profile(
+        "untimed", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("untimed")
 
 
 def pytest_asyncio_loop_factories(
