@@ -11,6 +11,9 @@ READY = 64
 """So many are made ready before their time: making a long prompt takes longer than sending it."""
 _SPARE_S = 0.005
 """Nothing is made ready when a request is due so soon."""
+_AHEAD_S = 0.02
+"""A request's task begins so long before its time. Begun when it is due, it would have to wait for
+a second turn of the event loop, whose reads take milliseconds where there are many streams."""
 _AT_ONCE = 8
 """After so many sent without a pause, what has come is read."""
 
@@ -34,9 +37,16 @@ async def open_loop(sessions: Iterator[list[Planned]], sender: Sender, end_s: fl
             if together >= _AT_ONCE:
                 together = 0
                 await asyncio.sleep(0)
-            if not await timetable.until(at_s):
+            if not await timetable.until(at_s - _AHEAD_S):
                 return
-            tasks.create_task(sender.converse(turns, at_s, body, end_s))
+            tasks.create_task(_send(sender, turns, at_s, body, end_s))
+
+
+async def _send(
+    sender: Sender, turns: list[Planned], at_s: float, body: bytes | None, end_s: float | None
+) -> None:
+    if await sender.timetable.until(at_s):
+        await sender.converse(turns, at_s, body, end_s)
 
 
 class _Ready:

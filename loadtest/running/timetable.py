@@ -6,6 +6,9 @@ import itertools
 
 from loadtest.running.pacing import AlarmClock
 
+_AT_ONCE = 8
+"""After so many waits that are over, what has come is read."""
+
 
 class Timetable:
     """Any number of waits on one alarm. Moments are seconds from the run's begin."""
@@ -41,8 +44,10 @@ class Timetable:
         self._waits.clear()
 
     def _ring(self) -> None:
-        now_s = self.now()
-        while self._waits and self._waits[0][0] <= now_s:
+        now_s, left = self._clock.now(), _AT_ONCE
+        # Compared as the alarm was set: rounding must not make it ring for ever.
+        while left and self._waits and self._begin_s + self._waits[0][0] <= now_s:
+            left -= 1
             wait = heapq.heappop(self._waits)[2]
             if not wait.done():
                 wait.set_result(True)
