@@ -93,8 +93,10 @@ def test_the_peers_files_are_read_in_seconds() -> None:
     assert vllm.figures["TTFT p50"] == pytest.approx(0.109)
     assert vllm.figures["E2E mean"] == pytest.approx(1.4)
     spread = {"mean": 20.0, "median": 19.0, "percentiles": {"p99": 30.0}, "count": 7}
-    names = ("requests_per_second", "output_tokens_per_second", "time_to_first_token_ms")
-    names += ("inter_token_latency_ms", "time_per_output_token_ms", "request_latency")
+    names = [
+        "requests_per_second", "output_tokens_per_second", "time_to_first_token_ms",
+        "inter_token_latency_ms", "time_per_output_token_ms", "request_latency",
+    ]  # fmt: skip
     metrics = {name: {"successful": spread} for name in names}
     guidellm = from_guidellm({"benchmarks": [{"metrics": metrics}]})
     assert guidellm.ok == 7

@@ -5,6 +5,7 @@ A program, since the import is heavy and warns.
 
 import json
 
+from pydantic import BaseModel
 from vllm.entrypoints.anthropic.protocol import (
     AnthropicCountTokensRequest,
     AnthropicMessagesRequest,
@@ -15,7 +16,7 @@ from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.renderers.hf import _get_hf_base_chat_template_params
 
 if __name__ == "__main__":
-    models = {
+    models: dict[str, type[BaseModel]] = {
         "chat_completions": ChatCompletionRequest,
         "completions": CompletionRequest,
         "responses": ResponsesRequest,

@@ -13,10 +13,12 @@ from loadtest.command.values import bounds, share_of, time_s
 from loadtest.knee import Ask, Plan, curve
 from loadtest.report.result import KneeSearch
 from loadtest.running.options import Options
+from loadtest.running.phases import Phases
 from loadtest.running.state import OnProgress
 from loadtest.statistics.goodput import Slo
 from loadtest.statistics.measured import Measured
 from loadtest.workload.arrivals import ClosedLoop, Trace
+from loadtest.workload.schedule import extent
 from loadtest.workload.spec import Workload
 
 if TYPE_CHECKING:
@@ -116,12 +118,14 @@ class _Watching:
         """Begins to show a probe."""
         from loadtest.view.live import LiveView
 
-        del workload
         self._open.close()
         # What comes after is sent under the same load, as long as what came before.
         seconds = 2 * self._search.warmup_s + self._search.probe_s * ask.stretch
         title = f"{self._url}, probe {number}: {ask.rate:g} requests/s"
-        view = LiveView(self._console, measured, seconds, ask.rate * seconds, title)
+        warmup_s = self._search.warmup_s
+        phases = Phases(warmup_s, cooldown_from_s=seconds - warmup_s)
+        requests = extent(workload).arrivals
+        view = LiveView(self._console, measured, seconds, requests, title, phases=phases)
         return self._open.enter_context(view).progress
 
     def probed(self, probed: "Probed") -> None:

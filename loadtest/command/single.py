@@ -49,6 +49,7 @@ def run_watched(
             expected_seconds(expected, options),
             expected.arrivals,
             target.url,
+            phases=options.phases(expected.seconds),
         ) as view:
             outcome = run(workload, target, options, measured.add, on_progress=view.progress)
     except (WorkloadError, TargetError):
