@@ -15,6 +15,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -56,7 +57,7 @@ def main() -> int:
         for problem in problems:
             console.print(problem, markup=False)
         return 1
-    plan = _QUICK if options.quick else _FULL
+    plan = replace(_QUICK if options.quick else _FULL, at_once=options.tokens_at_once)
     results = _results(options, plan)
     # The tester's core is for the tester; this process only waits.
     cores = machine.cores()
@@ -137,6 +138,7 @@ def _results(options: argparse.Namespace, plan: Plan) -> Results:
         loads={
             "agreement": f"{AGREEMENT_RATE:g} streams/s for {plan.agreement_s:g} s, evenly spaced, "
             f"of {AGREEMENT_TOKENS} tokens at 20 ms, the first after 100 ms, {plan.rounds} rounds",
+            "at once": f"{plan.at_once} in one of the engine's writes",
             "attempts": f"A rate that does not hold is tried up to {plan.attempts} times, by any "
             f"side; requests are sent for {plan.speed_s:g} s.",
         },
@@ -163,6 +165,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--peers", nargs="*", choices=_PEERS, default=[*_PEERS], metavar="PEER",
         help=f"{', '.join(_PEERS)}; ours is always measured",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tokens-at-once", type=int, default=1, metavar="N",
+        help="tokens in one of the engine's writes: 2 where one core's engine is too slow to "
+        "press ours [1]",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", metavar="DIR")
     return parser.parse_args()

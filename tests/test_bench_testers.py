@@ -124,6 +124,8 @@ def test_what_keeps_a_rate_from_counting() -> None:
     assert "10 requests/s of 13" in reasons
     assert "15 ms too long" in reasons
     assert "+10%" in reasons
+    engines = wrong(told(TTFT_p50=0.125), load, FIGURES, LATENCY_S, 0.006)
+    assert "too long" not in "; ".join(engines)
     few = Told(90, held.figures, bound=("busy",))
     assert wrong(few, load, FIGURES, LATENCY_S) == ("busy", "10 requests failed")
 

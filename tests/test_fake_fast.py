@@ -342,6 +342,21 @@ async def test_all_streams_are_stepped_together_one_write_each() -> None:
     assert all(wire.written[-1].endswith(b"0\r\n\r\n") for _, wire in clients)
 
 
+async def test_several_tokens_events_can_leave_in_one_write() -> None:
+    one, several = make_fast(), make_fast()
+    several.engine.control({"tokens_at_once": 2})
+    written = []
+    for fast, steps in (one, 5), (several, 3):
+        connection, wire = connect(fast)
+        connection.data_received(request_bytes(stream=True))
+        for _ in range(steps):
+            fast.stepper.step()
+        assert len(wire.written) == fast.totals.writes == steps
+        assert (fast.stepper.running, fast.totals.answered, fast.totals.tokens_sent) == (0, 1, 5)
+        written.append(b"".join(wire.written).partition(b"\r\n\r\n")[2])
+    assert len(written[0]) == len(written[1])
+
+
 async def test_a_client_that_reads_too_slowly_is_waited_for() -> None:
     fast = make_fast()
     (slow, slow_wire), (quick, quick_wire) = connect(fast), connect(fast)

@@ -19,8 +19,6 @@ from benchmarks.testing.sides import Guidellm, Ours, Side, Vllm
 AGREEMENT_PACE = Pace(first_s=0.1, token_s=0.02)
 AGREEMENT_RATE, AGREEMENT_TOKENS = 21.7, 64
 """A rate whose sendings fall anywhere between the engine's steps of 20 ms."""
-SPEED_PACE = Pace(first_s=0.1, token_s=0.02)
-FLOOD_PACE = Pace(first_s=0.0, token_s=0.0)
 FIRST_RATE = {OURS: 450.0, VLLM: 120.0, GUIDELLM: 25.0}
 _MOST_TRIES = 14
 _CONNECTIONS, _WRK_S = 64, 3.0
@@ -41,6 +39,17 @@ class Plan:
     attempts: int
     flood_requests: int
     flood_users: tuple[int, ...]
+    at_once: int = 1
+    """Tokens in one of the engine's writes, but for the agreement."""
+
+    @property
+    def speed_pace(self) -> Pace:
+        return Pace(first_s=0.1, token_s=0.02, at_once=self.at_once)
+
+    @property
+    def flood_pace(self) -> Pace:
+        """It does not wait."""
+        return Pace(first_s=0.0, token_s=0.0, at_once=self.at_once)
 
 
 class Bench:
@@ -94,7 +103,7 @@ class Bench:
                 self._results.agreed.append(Agreed(number, name, self._sides[name].ask(load)))
 
     def _rise(self, number: int, name: str) -> None:
-        self._pace(SPEED_PACE)
+        self._pace(self._plan.speed_pace)
         tried: list[tuple[float, bool]] = []
         # A side that a run has shown to be fast begins near the rate at which it ended.
         first = max((s / STREAM_TOKENS for s in self._results.sustained(name)), default=0.0)
@@ -107,8 +116,10 @@ class Bench:
         for attempt in range(self._plan.attempts):
             self._say(f"{name}: {load.offered:,.0f} tokens/s")
             told = self._sides[name].ask(load)
-            latency_s = SPEED_PACE.first_s + SPEED_PACE.token_s * STREAM_TOKENS
-            reasons = wrong(told, load, self._truth(name), latency_s)
+            pace = self._plan.speed_pace
+            latency_s = pace.first_s + pace.token_s * STREAM_TOKENS
+            step_s = pace.at_once * rate * latency_s / self._results.engine_tokens_per_s[0]
+            reasons = wrong(told, load, self._truth(name), latency_s, step_s)
             self._results.tried.append(Tried(number, name, load, told, reasons, attempt))
             self._say(f"  {'holds' if not reasons else '; '.join(reasons)}")
             if not reasons:
@@ -123,7 +134,7 @@ class Bench:
     def _ceiling(self) -> float:
         """Tokens a second that leave the engine where wrk reads them."""
         self._say("the engine alone, read by wrk")
-        self._pace(FLOOD_PACE)
+        self._pace(self._plan.flood_pace)
         target = Target(self._engine.url, BASE)
         before = self._engine.totals()["tokens_sent"]
         content = body(BASE, STREAM_TOKENS, streamed=True)
@@ -134,7 +145,7 @@ class Bench:
         return (self._engine.totals()["tokens_sent"] - before) / found.seconds
 
     def _flood(self) -> None:
-        self._pace(FLOOD_PACE)
+        self._pace(self._plan.flood_pace)
         for users in self._plan.flood_users:
             for name in self._names:
                 self._say(f"as fast as it goes, {users} users: {name}")
