@@ -119,6 +119,8 @@ class Bench:
             pace = self._plan.speed_pace
             latency_s = pace.first_s + pace.token_s * STREAM_TOKENS
             step_s = pace.at_once * rate * latency_s / self._results.engine_tokens_per_s[0]
+            # A longer step is waited for longer than the agreement's.
+            step_s += pace.token_s * (pace.at_once - 1) / 2
             reasons = wrong(told, load, self._truth(name), latency_s, step_s)
             self._results.tried.append(Tried(number, name, load, told, reasons, attempt))
             self._say(f"  {'holds' if not reasons else '; '.join(reasons)}")
