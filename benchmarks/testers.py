@@ -37,11 +37,11 @@ from benchmarks.testing.sides import GUIDELLM_PACKAGE  # noqa: E402
 
 _PEERS = {"vllm": VLLM, "guidellm": GUIDELLM}
 _FULL = Plan(
-    rounds=3, agreement_s=9.0, speed_rounds=1, speed_s=5.0, attempts=2,
+    rounds=3, agreement_s=9.0, speed_rounds=1, speed_s=5.0, attempts=3,
     flood_requests=1500, flood_users=(8, 32, 128),
 )  # fmt: skip
 _QUICK = Plan(
-    rounds=1, agreement_s=6.0, speed_rounds=1, speed_s=3.0, attempts=1,
+    rounds=1, agreement_s=6.0, speed_rounds=1, speed_s=3.0, attempts=2,
     flood_requests=500, flood_users=(32,),
 )  # fmt: skip
 _LEAST_FILES = 8192

@@ -22,11 +22,11 @@ _SPEED = (
     "Streams of 128 tokens, a token every 20 ms, {at_once}, at a rate that rises by a quarter "
     "until it does not hold, then between. A rate holds where every request is answered, at the "
     "rate asked (within 5 %), with a median TTFT at most 10 ms above and a mean ITL within 5 % of "
-    "what the same tester says of the same engine at 21.7 requests/s; to the TTFT is added what the "
-    "engine itself takes to write to every stream that runs (their number by the tokens a second "
-    "that wrk reads), since a new stream's first token is the last of a step. Ours must satisfy "
-    "its own verdict besides: CPU, lag of sending and delay of reading at the 99th percentile, "
-    "which nobody asks of the peers. {attempts}"
+    "what the same tester says of the same engine at 21.7 requests/s. To the TTFT is added what "
+    "the engine itself takes to write to every stream that runs (their number by the tokens a "
+    "second that wrk reads), since a new stream's first token is the last of a step. Ours must "
+    "satisfy its own verdict besides: CPU, lag of sending and delay of reading at the 99th "
+    "percentile, which nobody asks of the peers. {attempts}"
 )
 _FLOOD = (
     "The same engine without any waiting, a closed loop: how much goes through a tester that may "
