@@ -84,7 +84,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _priority() -> str:
-    """Of testers and engines whose times count; real time keeps the machine's other work out."""
+    """Of the testers and engines whose times count; real time keeps other work out."""
     real_time = os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR)
     return "real time" if real_time else "usual"
 

@@ -13,6 +13,9 @@ _SMALLEST_SHARE = 0.002
 
 _CLEAR_PROBES = 2
 _DOUBTFUL_PROBES = 3
+_EXACT_REQUESTS = 1000
+"""Probes of fewer leave the knee of a server with queues more than 5 % uncertain, and mostly too
+high: a queue needs time to grow."""
 _STRETCH_WITHIN = 1.15
 """Once the ends are this near in proportion, probes take twice as long: there noise decides."""
 
@@ -292,6 +295,9 @@ def _reasons(
     match why:
         case "found":
             yield f"{held} and {failed}, each probed more than once"
+            few = min(level.requests // level.probes for level in (low, high) if level is not None)
+            if few < _EXACT_REQUESTS:
+                yield f"(probes of {few} requests: longer ones are more exact)"
         case "highest":
             yield f"{held}, the highest rate allowed; allow more to find the knee"
         case "lowest":

@@ -119,6 +119,16 @@ def test_without_noise_the_ends_close_in_on_the_capacity(capacity: float, start:
     assert knee.probes == len(history) <= abs(math.log2(capacity / start)) + 12
 
 
+@pytest.mark.parametrize(("requests", "exact"), [(999, False), (1000, True)])
+def test_it_says_when_probes_were_short(requests: int, *, exact: bool) -> None:
+    def answer(rate: float) -> Probe:
+        return replace(ideal(10)(rate), requests=requests, good=requests if rate <= 10 else 0)
+
+    knee, _ = searched(answer, Plan())
+    assert knee.reason.endswith("each probed more than once") is exact
+    assert ("(probes of 999 requests: longer ones are more exact)" in knee.reason) is not exact
+
+
 def test_it_doubles_then_closes_in_with_longer_probes() -> None:
     answer, plan, asked, history = ideal(10), Plan(), list[Ask](), list[Probe]()
     while isinstance(one := next_rate(history, plan), Ask):
