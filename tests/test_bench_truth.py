@@ -172,14 +172,27 @@ def test_an_engine_that_is_late_itself_has_no_truth() -> None:
     late = replace(searched(160), late=LATE | {"p99_s": 0.011})
     assert held(results(knees=[searched(160)]), "the engines kept") == [True]
     assert held(results(knees=[searched(160), late]), "the engines kept") == [False]
+    told = Told("ours", "open loop", 3000, 1.9, 1.9, LATE | {"p99_s": 0.019})
+    found = results(truth=Truth(1.9, 1.95), freeze=[told])
+    assert held(found, "the engines kept") == [True]
+    found.freeze.append(replace(told, late=LATE | {"p99_s": 0.020}))
+    assert held(found, "the engines kept") == [False]
 
 
-@pytest.mark.parametrize(("last", "flat"), [(1005, True), (1011, False)])
-def test_what_is_said_of_memory(last: int, *, flat: bool) -> None:
+@pytest.mark.parametrize(
+    ("what", "last", "flat"),
+    [
+        ("statistics", 1005, True),
+        ("statistics", 1011, False),
+        ("http", 1049, True),
+        ("http", 1051, False),
+    ],
+)
+def test_what_is_said_of_memory(what: str, last: int, *, flat: bool) -> None:
     steps = [[100_000, 800], [400_000, 900], [500_000, 1000], [1_000_000, last]]
     assert settled(steps) == [500_000, 1000]
     assert settled([[90_000, 1], [110_000, 2], [150_000, 3]]) == [110_000, 2]
-    assert held(results(memory={"statistics": {"steps": steps}}), "memory flat") == [flat]
+    assert held(results(memory={what: {"steps": steps}}), "memory flat") == [flat]
 
 
 def test_what_is_said_of_a_tester_that_is_too_slow() -> None:

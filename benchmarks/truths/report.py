@@ -11,9 +11,12 @@ from benchmarks.truths.knees import Searched
 
 WITHIN = 0.05
 FAR_OFF = 0.5
-FLAT = 0.01
+FLAT = {"statistics": 0.01, "http": 0.05}
+"""Memory may grow by this share; a whole process has its allocator's steps besides."""
 LATE_S = 0.010
-"""The engines' own lateness at the 99th percentile, up to which their truth is taken for kept."""
+LATE_SHARE = 0.01
+"""An engine's lateness at the 99th percentile, up to which its truth is taken for kept: beside
+objectives of 20 to 100 ms, and as a share of a freeze's p99, after which all is written at once."""
 _MIB = 2**20
 
 
@@ -96,14 +99,16 @@ def _knee_claims(results: Results) -> Iterator[Claim]:
 
 
 def _engine_claims(results: Results) -> Iterator[Claim]:
-    told = [one.late for one in results.knees] + [one.late for one in results.freeze]
-    late = [one["p99_s"] for one in told if "p99_s" in one]
+    allowed = [(one.late, LATE_S) for one in results.knees]
+    if results.truth is not None:
+        allowed += [(one.late, LATE_SHARE * results.truth.e2e_p99_s) for one in results.freeze]
+    late = [(late["p99_s"], most) for late, most in allowed if "p99_s" in late]
     if late:
-        worst = max(late)
+        worst, most = max(late, key=lambda one: one[0] / one[1])
         yield (
-            f"the engines kept their own times: p99 of lateness at most {1000 * worst:.2f} ms in"
-            f" {len(late)} runs (allowed {1000 * LATE_S:g} ms)",
-            worst <= LATE_S,
+            f"the engines kept their own times in {len(late)} runs: p99 of lateness at most"
+            f" {1000 * worst:.2f} ms where {1000 * most:.0f} ms are allowed",
+            worst <= most,
         )
 
 
@@ -117,7 +122,7 @@ def _memory_claims(memory: dict[str, Any]) -> Iterator[Claim]:
         yield (
             f"memory flat from {early[0]:,} to {last[0]:,} {what}: {early[1] / _MIB:.1f} to"
             f" {last[1] / _MIB:.1f} MiB ({grown:+.1%})",
-            grown <= FLAT,
+            grown <= FLAT[name],
         )
 
 
