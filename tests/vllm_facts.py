@@ -4,8 +4,8 @@ A program, since the import is heavy and warns.
 """
 
 import json
+from typing import Any
 
-from pydantic import BaseModel
 from vllm.entrypoints.anthropic.protocol import (
     AnthropicCountTokensRequest,
     AnthropicMessagesRequest,
@@ -16,7 +16,7 @@ from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.renderers.hf import _get_hf_base_chat_template_params
 
 if __name__ == "__main__":
-    models: dict[str, type[BaseModel]] = {
+    models: dict[str, Any] = {
         "chat_completions": ChatCompletionRequest,
         "completions": CompletionRequest,
         "responses": ResponsesRequest,
