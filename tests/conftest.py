@@ -73,8 +73,20 @@ def postgres() -> Iterator[PostgresServer]:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty database of each kind."""
+    yield from _database(request, tmp_path)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def shared_database_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The same for tests of one file that change nothing."""
+    yield from _database(request, tmp_path_factory.mktemp("shared"))
+
+
+def _database(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/data/registry.db"
+        yield f"sqlite:///{folder}/data/registry.db"
         return
     server: PostgresServer = request.getfixturevalue("postgres")
     with server.database() as url:

@@ -243,6 +243,24 @@ def busy(acme: Registry, folder: Path) -> Registry:
 
     The tenant `gone` was deleted and can be restored, `due` is to be purged.
     """
+    _fill(acme, folder)
+    return acme
+
+
+@pytest.fixture(scope="module")
+def unchanged(
+    shared_database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Registry, Path]]:
+    """The same with its artifacts' folder, for calls that are refused."""
+    root = tmp_path_factory.mktemp("unchanged")
+    registry = Registry.open(shared_database_url, root / "artifacts")
+    registry.create_tenant("acme", actor=ADMIN)
+    _fill(registry, good_adapter(root / "in", BASE))
+    yield registry, root / "artifacts"
+    registry.close()
+
+
+def _fill(acme: Registry, folder: Path) -> None:
     for name, undo_time in (("gone", timedelta(days=1)), ("due", timedelta(0))):
         acme.create_tenant(name, actor=ADMIN)
         acme.delete_tenant(name, actor=ADMIN, undo_time=undo_time)
@@ -251,7 +269,6 @@ def busy(acme: Registry, folder: Path) -> Registry:
         push(acme, folder)
     acme.promote("acme", "support", 1, actor=ADMIN, force=True)
     acme.promote("acme", "support", 2, actor=ADMIN, force=True)
-    return acme
 
 
 def _some_key(registry: Registry) -> str:
@@ -363,17 +380,17 @@ REFUSED: list[tuple[type[RegistryError], Callable[[Registry, Path], object]]] = 
 def test_a_refused_call_changes_nothing(
     error: type[RegistryError],
     call: Callable[[Registry, Path], object],
-    busy: Registry,
+    unchanged: tuple[Registry, Path],
     folder: Path,
-    tmp_path: Path,
 ) -> None:
+    busy, artifacts = unchanged
     before = busy.snapshot(), busy.audit(), busy.history("acme", "support")
-    stored = set((tmp_path / "artifacts").rglob("*"))
+    stored = set(artifacts.rglob("*"))
     with pytest.raises(error) as refused:
         call(busy, folder)
     assert refused.value.message
     assert (busy.snapshot(), busy.audit(), busy.history("acme", "support")) == before
-    assert set((tmp_path / "artifacts").rglob("*")) == stored
+    assert set(artifacts.rglob("*")) == stored
 
 
 def test_the_audit_is_read_page_by_page(registry: Registry) -> None:
