@@ -325,6 +325,19 @@ def test_read_layer_by_layer_the_models_answer_the_same(
     assert from_best.largest < 1e-5 < from_adapted.largest
 
 
+def test_an_adapter_lies_where_its_base_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PEFT puts whole tensors on the machine's GPU, though the model is read into memory."""
+    import peft.peft_model
+
+    base = _model(tmp_path / "base", "llama", "bfloat16", tied=False)
+    adapter = _adapter(tmp_path / "adapter", base, modules_to_save=["lm_head"])
+    monkeypatch.setattr(peft.peft_model, "infer_device", lambda: "meta")
+    model = load_base(base, adapter, _cpu(), quantization=None, weight=1.0)
+    assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
+
+
 def test_experts_are_read_layer_by_layer_too(tmp_path: Path) -> None:
     """Their weights are stored one by one and used as one."""
     import torch

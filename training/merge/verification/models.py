@@ -62,6 +62,8 @@ def _adapted(base: "PreTrainedModel", folder: Path, weight: float) -> "PeftModel
             base,
             str(folder.resolve()),
             low_cpu_mem_usage=True,  # nothing is computed of weights that are not there
+            # Else PEFT takes the first GPU, where the base need not be.
+            torch_device=str(next(base.parameters()).device),
         ),
     )
     for module in model.modules():
