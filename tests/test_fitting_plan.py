@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from training.fitting.plan import (
+    GPU_OVERHEAD_TOKENS,
     Batching,
     Cutting,
     MicroBatch,
@@ -62,6 +63,16 @@ def test_grouped_rows_are_padded_less_than_plain_ones() -> None:
     plain, grouped = (_padded(cut(ALL, LENGTHS, Cutting(b, 4, 1))) for b in ("plain", "grouped"))
     assert grouped < 0.7 * plain
     assert max(len(one) for one in cut(ALL, LENGTHS, Cutting("grouped", 4, 1))) <= 4
+
+
+def test_on_a_gpu_a_step_of_short_rows_is_one_micro_batch_and_long_padding_is_still_saved() -> None:
+    """Each micro batch launches all kernels anew, which short rows never make up for."""
+    on_gpu = Cutting("grouped", len(ALL), 1, GPU_OVERHEAD_TOKENS)
+    assert len(cut(ALL, LENGTHS, Cutting("grouped", len(ALL), 1))) > 1
+    assert [sorted(one) for one in cut(ALL, LENGTHS, on_gpu)] == [ALL]
+    longer = [100 * length for length in LENGTHS]
+    batches = cut(ALL, longer, on_gpu)
+    assert 100 * _padded(batches) < 0.7 * len(ALL) * max(longer)
 
 
 def test_packed_rows_fit_in_what_the_longest_rows_would_take() -> None:

@@ -14,8 +14,11 @@ import numpy as np
 
 Batching = Literal["grouped", "plain", "packed"]
 
-_OVERHEAD_TOKENS = 24
+CPU_OVERHEAD_TOKENS = 24
 """What a micro batch costs beside its tokens: as much as so many tokens."""
+GPU_OVERHEAD_TOKENS = 2048
+"""On a GPU the same kernels are launched whatever the rows, and for small ones that is all the time:
+on an H100 512 tokens through a model of 135 million parameters took 0.20 s, 4,096 took 0.22 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,7 @@ class Cutting:
     batching: Batching
     size: int
     processes: int
+    overhead_tokens: int = CPU_OVERHEAD_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +94,17 @@ def cut(rows: Sequence[int], lengths: Sequence[int], cutting: Cutting) -> list[l
     ordered = sorted(rows, key=lambda row: (-lengths[row], row))
     if cutting.batching == "packed":
         return _pack(ordered, lengths, cutting.size * lengths[ordered[0]])
-    return _group(ordered, lengths, cutting.size)
+    return _group(ordered, lengths, cutting)
 
 
-def _group(ordered: Sequence[int], lengths: Sequence[int], size: int) -> list[list[int]]:
+def _group(ordered: Sequence[int], lengths: Sequence[int], cutting: Cutting) -> list[list[int]]:
     """The cheapest cuts of rows that are ordered by length, longest first."""
     costs = [0.0] + [math.inf] * len(ordered)
     starts = [0] * (len(ordered) + 1)
     for end in range(1, len(ordered) + 1):
-        for start in range(max(0, end - size), end):
-            cost = costs[start] + (end - start) * lengths[ordered[start]] + _OVERHEAD_TOKENS
+        for start in range(max(0, end - cutting.size), end):
+            tokens = (end - start) * lengths[ordered[start]]
+            cost = costs[start] + tokens + cutting.overhead_tokens
             if cost < costs[end]:
                 costs[end], starts[end] = cost, start
     found = []

@@ -28,7 +28,13 @@ from training.fitting.course import Course, Plan, read_watch
 from training.fitting.job import ADAPTER, CHECKPOINTS, TRAIN, VALIDATION, FitJob, Fitted, read_rows
 from training.fitting.model import adapting, load_base, lora_config, pick_dtype
 from training.fitting.packing import check_packing
-from training.fitting.plan import Cutting, look_steps, steps_per_epoch
+from training.fitting.plan import (
+    CPU_OVERHEAD_TOKENS,
+    GPU_OVERHEAD_TOKENS,
+    Cutting,
+    look_steps,
+    steps_per_epoch,
+)
 from training.fitting.selected_logits import SelectedLogits
 from training.fitting.steps import Collate, Steps
 from training.fitting.tensors import Encoded
@@ -242,7 +248,9 @@ def _settings(job: FitJob, plan: Plan, dtype: torch.dtype) -> dict[str, Any]:
 def _steps(job: FitJob, trainer: StepTrainer, pad: int, encoded: Encoded) -> Steps:
     schedule, accelerator = job.schedule, trainer.accelerator
     size = min(schedule.micro_batch_size or MICRO_BATCH_SIZE, schedule.batch_size)
-    cutting = Cutting(schedule.batching, size, accelerator.num_processes)
+    on_gpu = trainer.args.device.type == "cuda"
+    overhead = GPU_OVERHEAD_TOKENS if on_gpu else CPU_OVERHEAD_TOKENS
+    cutting = Cutting(schedule.batching, size, accelerator.num_processes, overhead)
     collate = _collate(job, encoded.examples, pad)
     return Steps(encoded, collate, cutting=cutting, process=accelerator.process_index)
 
