@@ -1,7 +1,8 @@
 """Starts real training workers quickly: each is forked from one that has imported everything.
 
 In: a line of JSON, {"folder", "kill"}. Out: the exit code, negative for a signal. `kill` names a
-point at which the worker kills itself with SIGKILL, as a machine that fails would.
+point at which the worker kills itself with SIGKILL, as a machine that fails would. With a line as
+its argument it is such a worker itself: CUDA cannot be used in a fork.
 """
 
 import ctypes
@@ -12,6 +13,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from training.fitting import preference_trainer, session
 from training.fitting.checkpoints import Checkpoints
@@ -84,11 +87,15 @@ def _work(folder: str, kill: str | None) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        _work(**json.loads(sys.argv[1]))
+    on_gpu = torch.cuda.is_available()
     while line := sys.stdin.readline():
-        told = json.loads(line)
         if (pid := os.fork()) == 0:
             try:
-                _work(told["folder"], told["kill"])
+                if on_gpu:
+                    os.execv(sys.executable, [sys.executable, "-m", "tests.fitting_forks", line])
+                _work(**json.loads(line))
             finally:
                 os._exit(70)
         _, status = os.waitpid(pid, 0)

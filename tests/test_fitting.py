@@ -274,6 +274,7 @@ def test_unknown_target_modules_are_named(
     assert "adapter.target_modules: none of them" in (tmp_path / "said.jsonl").read_text()
 
 
+@pytest.mark.skipif(torch.cuda.device_count() == 1, reason="each process takes a GPU of its own")
 def test_two_processes_learn_as_one(workers: Workers, tiny_base: Path, tmp_path: Path) -> None:
     """The whole way, through the launcher."""
     shared: dict[str, Any] = {"dropout": 0, "epochs": 1}
