@@ -94,7 +94,8 @@ if __name__ == "__main__":
         if (pid := os.fork()) == 0:
             try:
                 if on_gpu:
-                    os.execv(sys.executable, [sys.executable, "-m", "tests.fitting_forks", line])
+                    words = [sys.executable, "-m", "tests.fitting_forks", line]
+                    os.execv(sys.executable, words)  # noqa: S606
                 _work(**json.loads(line))
             finally:
                 os._exit(70)
