@@ -41,7 +41,7 @@ def made(**more: Any) -> Results:
 
 
 def tried(side: str, rate: float, *reasons: str, round_number: int = 0) -> Tried:
-    return Tried(round_number, side, Load(100, 128, rate), told(), reasons)
+    return Tried(round_number, side, Load(100, 128, rate), told(), {"p50": reasons, "p99": reasons})
 
 
 def searched(holds: float, first: float = 100.0) -> tuple[float | None, int]:
@@ -118,16 +118,45 @@ def test_ours_tells_its_figures_the_peers_way_too() -> None:
 def test_what_keeps_a_rate_from_counting() -> None:
     load = Load(100, 128, 20.0)
     held = told(**{"requests/s": 100 / (5 + LATENCY_S)})
-    assert wrong(held, load, FIGURES, LATENCY_S) == ()
+    assert wrong(held, load, FIGURES, LATENCY_S) == {"p50": (), "p99": ()}
     late = told(TTFT_p50=0.125, ITL_mean=0.022, **{"requests/s": 10.0})
-    reasons = "; ".join(wrong(late, load, FIGURES, LATENCY_S))
-    assert "10 requests/s of 13" in reasons
-    assert "15 ms too long" in reasons
-    assert "+10%" in reasons
+    for reasons in map("; ".join, wrong(late, load, FIGURES, LATENCY_S).values()):
+        assert "10 requests/s of 13" in reasons
+        assert "its TTFT p50 is 15 ms too long" in reasons
+        assert "+10%" in reasons
     engines = wrong(told(TTFT_p50=0.125), load, FIGURES, LATENCY_S, 0.006)
-    assert "too long" not in "; ".join(engines)
+    assert "too long" not in "; ".join(engines["p99"])
     few = Told(90, held.figures, bound=("busy",))
-    assert wrong(few, load, FIGURES, LATENCY_S) == ("busy", "10 requests failed")
+    assert wrong(few, load, FIGURES, LATENCY_S)["p50"] == ("busy", "10 requests failed")
+
+
+def test_a_long_tail_counts_by_the_stricter_standard_alone() -> None:
+    load = Load(100, 128, 20.0)
+    tail = told(TTFT_p99=0.2, **{"requests/s": 20.0})
+    assert wrong(tail, load, FIGURES, LATENCY_S) == {
+        "p50": (),
+        "p99": ("its TTFT p99 is 80 ms too long",),
+    }
+    results = made(engine_tokens_per_s=[200_000.0], tried=[tried(OURS, 800.0), tried(VLLM, 250.0)])
+    results.tried.append(
+        Tried(0, VLLM, Load(100, 128, 300.0), tail, {"p50": (), "p99": ("its tail",)})
+    )
+    assert results.sustained(VLLM, "p99") == [32_000.0]
+    assert results.sustained(VLLM, "p50") == [38_400.0]
+    assert results.rates(0, VLLM, "p99") == [(250.0, True), (300.0, False)]
+    *_, strict, lax = claims(results)
+    assert "3.20 times" in strict.measured
+    assert strict.held
+    assert "2.67 times" in lax.measured
+    assert lax.held is False
+
+
+def test_a_peer_that_cannot_be_the_best_is_searched_no_further() -> None:
+    results = made(tried=[tried(VLLM, 250.0)])
+    assert results.far_from_best(GUIDELLM, "p50", [(100.0, True), (120.0, False)])
+    assert not results.far_from_best(GUIDELLM, "p50", [(100.0, True), (130.0, False)])
+    assert not results.far_from_best(GUIDELLM, "p50", [(100.0, True)])
+    assert not results.far_from_best(OURS, "p50", [(10.0, False)])
 
 
 def test_figures_are_paired_within_a_round_and_by_the_peers_definition() -> None:
@@ -147,19 +176,19 @@ def test_figures_are_paired_within_a_round_and_by_the_peers_definition() -> None
 
 
 def test_the_speed_is_against_the_best_peer_and_needs_an_engine_with_room() -> None:
-    results = made(engine_tokens_per_s=[60_000.0, 58_000.0])
+    results = made(engine_tokens_per_s=[160_000.0, 158_000.0])
     results.tried += [tried(OURS, 800.0), tried(OURS, 900.0, "busy"), tried(VLLM, 250.0)]
     results.tried += [tried(VLLM, 300.0, "late"), tried(GUIDELLM, 50.0)]
-    _, _, room, faster = claims(results)
+    _, _, room, faster, _ = claims(results)
     assert room.held
-    assert "1.81 times vllm bench serve's 32,000" in room.measured
+    assert "1.54 times loraplex's 102,400" in room.measured
     assert faster.held
     assert "102,400 and 32,000" in faster.measured
-    results.tried.append(tried(VLLM, 310.0))
-    _, _, room, faster = claims(results)
+    results.tried += [tried(VLLM, 310.0), tried(OURS, 850.0)]
+    _, _, room, faster, _ = claims(results)
     assert room.held is False
     assert faster.held is False
-    assert [claim.held for claim in claims(made())] == [None] * 4
+    assert [claim.held for claim in claims(made())] == [None] * 5
 
 
 def test_the_page_says_what_was_measured_and_that_it_is_partial() -> None:
@@ -170,7 +199,7 @@ def test_the_page_says_what_was_measured_and_that_it_is_partial() -> None:
     page = markdown(results)
     assert "Partial" in page
     assert "| TTFT mean | 110.00 ms | 110.00 ms | 110.00 ms | 1.0000 |" in page
-    assert "| vllm bench serve | none |  | 38,400: late |" in page
+    assert "| p99 | vllm bench serve | none |  | 38,400: late |" in page
     assert "- a note" in page
     results.partial = False
     assert "Partial" not in markdown(results)

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 
 from benchmarks.testing.figures import CLAIMED, OURS
-from benchmarks.testing.results import Results, claims, shown_figures
+from benchmarks.testing.results import STANDARDS, Results, Standard, claims, shown_figures
 
 _HOW = (
     "The engine (`loadtest.fake_vllm --fast`: vLLM's JSON, every running stream gets its token in "
@@ -21,12 +21,13 @@ _AGREEMENT = (
 _SPEED = (
     "Streams of 128 tokens, a token every 20 ms, {at_once}, at a rate that rises by a quarter "
     "until it does not hold, then between. A rate holds where every request is answered, at the "
-    "rate asked (within 5 %), with a median TTFT at most 10 ms above and a mean ITL within 5 % of "
-    "what the same tester says of the same engine at 21.7 requests/s. To the TTFT is added what "
-    "the engine itself takes to write to every stream that runs (their number by the tokens a "
-    "second that wrk reads), since a new stream's first token is the last of a step. Ours must "
-    "satisfy its own verdict besides: CPU, lag of sending and delay of reading at the 99th "
-    "percentile, which nobody asks of the peers. {attempts}"
+    "rate asked (within 5 %), with a mean ITL within 5 % of, and a TTFT at most 10 ms above, what "
+    "the same tester says of the same engine at 21.7 requests/s. Which TTFT: by the first standard "
+    "the median and the 99th percentile, for every side; by the second the median alone, and a "
+    "tester whose tail is its own still counts. To the TTFT is added what the engine itself takes "
+    "to write to every stream that runs (their number by the tokens a second that wrk reads), "
+    "since a new stream's first token is the last of a step. Ours must satisfy its own verdict "
+    "besides, in both: CPU, lag of sending and delay of reading at the 99th percentile. {attempts}"
 )
 _FLOOD = (
     "The same engine without any waiting, a closed loop: how much goes through a tester that may "
@@ -90,19 +91,9 @@ def _figure(results: Results, peer: str, name: str) -> list[str]:
 def _speed(results: Results) -> list[str]:
     if not results.tried:
         return []
-    rows = []
-    for side in (OURS, *results.peers):
-        most = results.middle(side)
-        missed = [one for one in results.tried if one.side == side and not one.held]
-        least = min(missed, key=lambda one: one.load.offered, default=None)
-        rows.append(
-            [
-                side,
-                "none" if most is None else f"{most:,.0f}",
-                ", ".join(f"{one:,.0f}" for one in results.sustained(side)),
-                "" if least is None else f"{least.load.offered:,.0f}: {'; '.join(least.wrong)}",
-            ]
-        )
+    rows = [
+        _most(results, side, standard) for standard in STANDARDS for side in (OURS, *results.peers)
+    ]
     engine = ", ".join(f"{one:,.0f}" for one in results.engine_tokens_per_s)
     return [
         "## Tokens a second before the tester is bound",
@@ -110,8 +101,23 @@ def _speed(results: Results) -> list[str]:
             attempts=results.loads.get("attempts", ""), at_once=results.loads.get("at once", "")
         ),
         f"The engine alone, read by wrk: {engine} tokens/s.",
-        _table(("tester", "sustained tokens/s", "by round", "least that did not hold"), rows),
+        _table(
+            ("TTFT", "tester", "sustained tokens/s", "by round", "least that did not hold"), rows
+        ),
         _tries(results),
+    ]
+
+
+def _most(results: Results, side: str, standard: Standard) -> list[str]:
+    most = results.middle(side, standard)
+    missed = [one for one in results.tried if one.side == side and not one.held(standard)]
+    least = min(missed, key=lambda one: one.load.offered, default=None)
+    return [
+        standard,
+        side,
+        "none" if most is None else f"{most:,.0f}",
+        ", ".join(f"{one:,.0f}" for one in results.sustained(side, standard)),
+        "" if least is None else f"{least.load.offered:,.0f}: {'; '.join(least.wrong[standard])}",
     ]
 
 
@@ -124,11 +130,15 @@ def _tries(results: Results) -> str:
             f"{one.told.figures.get('TTFT p99', 0.0) * 1e3:.1f} ms",
             f"{one.told.figures['ITL mean'] * 1e3:.2f} ms",
             "" if one.told.cpu_share is None else f"{one.told.cpu_share:.0%}",
-            "yes" if one.held else "no: " + "; ".join(one.wrong),
+            "yes" if one.held("p50") else "no",
+            "yes" if one.held("p99") else "no: " + "; ".join(one.wrong["p99"]),
         ]
         for one in results.tried
     ]
-    head = ("tester", "offered tokens/s", "TTFT p50", "TTFT p99", "ITL mean", "own CPU", "holds")
+    head = (
+        "tester", "offered tokens/s", "TTFT p50", "TTFT p99", "ITL mean", "own CPU",
+        "holds by p50", "holds by p99",
+    )  # fmt: skip
     return "All that was tried:\n\n" + _table(head, rows)
 
 
