@@ -28,6 +28,8 @@ class Planned:
     tenant: str
     """Whose key it is sent with; "" where the workload has no tenants."""
     model: str
+    """As figures call it: TENANT/MODEL where several tenants have one of that name; `body` has the
+    name that is asked for."""
     route: Route
     body: Mapping[str, Any]
     """JSON to send (`payload`). Of a session's later turns it holds only what the turn adds:

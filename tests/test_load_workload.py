@@ -12,6 +12,7 @@ from loadtest.workload.loading import load_workload, make_workload
 from loadtest.workload.options import parse_seconds, parse_stages
 from loadtest.workload.part import Part
 from loadtest.workload.population import Population
+from loadtest.workload.schedule import schedule
 from loadtest.workload.spec import Workload, expand
 from loadtest.workload.trace import Arrival
 
@@ -54,6 +55,15 @@ def test_a_shared_model_is_asked_by_every_tenant_and_without_tenants_by_nobody()
     counts = pairs(made(models=["base"], tenants=["a", "b"]))
     assert counts["a", "base"] == pytest.approx(2000, abs=100)
     assert set(pairs(made(models=["base"]), 9)) == {("", "base")}
+
+
+def test_adapters_of_one_name_are_told_apart_by_their_tenants() -> None:
+    planned = [*schedule(made(models=OWNED, tenants=["acme", "globex"], requests=200))]
+    assert {(one.tenant, one.model, one.body["model"]) for one in planned} == {
+        ("acme", "acme/support", "support"),
+        ("acme", "sql", "sql"),
+        ("globex", "globex/support", "support"),
+    }
 
 
 def test_what_a_trace_says_stands() -> None:

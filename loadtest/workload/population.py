@@ -1,5 +1,6 @@
 """Who asks which model."""
 
+from collections import Counter
 from collections.abc import Callable
 from random import Random
 
@@ -26,6 +27,8 @@ class Population:
         self._pick_model = _model_picker(workload.model_choice, self._models)
         self._of_tenant = {name: self._choices_of(name, workload) for name in self._tenants}
         self._owners = _owners(self._models)
+        names = Counter(model.name for model in self._models)
+        self._shared_names = {name for name, times in names.items() if times > 1}
 
     def pick(self, arrival: Arrival) -> tuple[str, str]:
         """The tenant ("" where there are none) and the model; what a trace says stands."""
@@ -38,6 +41,11 @@ class Population:
         tenant = arrival.tenant or self._any_tenant()
         models, pick = self._of_tenant.get(tenant, (self._models, self._pick_model))
         return tenant, models[pick(self._model_rng)].name
+
+    def label(self, tenant: str, model: str) -> str:
+        """What figures call a model: TENANT/MODEL where several tenants have one of that name,
+        since each is another."""
+        return f"{tenant}/{model}" if model in self._shared_names else model
 
     def _choices_of(self, tenant: str, workload: Workload) -> tuple[tuple[Model, ...], _Pick]:
         models = tuple(model for model in self._models if model.tenant in (None, tenant))

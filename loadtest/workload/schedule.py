@@ -104,7 +104,7 @@ def _planned(workload: Workload, kinds: list[Kind], part: int, parts: int) -> It
                     index=index + place,
                     at_s=arrival.at_s if place == 0 else None,
                     tenant=tenant,
-                    model=model,
+                    model=population.label(tenant, model),
                     route=kind.route,
                     body=body,
                     stream=kind.stream,
