@@ -165,6 +165,7 @@ def test_nobody_there_is_told_with_a_fix() -> None:
     [
         ("gateway:9091", "j", {}, "the address is none; write http://HOST:9091"),
         ("http://x:y:z", "j", {}, "the address is none"),
+        ("http://me:se/cret@x", "j", {}, "--push: the address is none; write http://HOST:9091"),
         ("http://x:9091?a=1", "j", {}, "has a query or fragment"),
         ("http://x:9091", "", {}, "the job has no name"),
         ("http://x:9091", "j", {"a-b": "c"}, "`a-b` is no label"),

@@ -35,12 +35,14 @@ class Target:
         try:
             parts = urlsplit(self.url)
             port = parts.port
-        except ValueError as error:
-            raise TargetError(f"--url: {error}") from None
+        except ValueError:
+            # Not its words: they quote what may be a piece of a password.
+            raise TargetError("--url: is no address; give it as http://HOST:PORT") from None
         if parts.username is not None or parts.password is not None:
             raise TargetError("--url: holds a user or password; give a key with --key instead")
         if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-            raise TargetError(f"--url: `{self.url}` is no address; give it as http://HOST:PORT")
+            shown = "" if "@" in self.url else f"`{self.url}` "
+            raise TargetError(f"--url: {shown}is no address; give it as http://HOST:PORT")
         if parts.query or parts.fragment:
             raise TargetError("--url: has a query or fragment; leave it out")
         for name, value in self.headers.items():

@@ -10,7 +10,7 @@ import httpx
 from loadtest.report.exposition import LABELS, exposition
 from loadtest.report.result import Result
 
-__all__ = ["PushError", "exposition", "push"]
+__all__ = ["PushError", "check_push", "exposition", "push"]
 
 TIMEOUT_S = 10.0
 _KIND = "text/plain; version=0.0.4; charset=utf-8"
@@ -43,13 +43,19 @@ def push(result: Result, url: str, job: str, labels: Mapping[str, str]) -> None:
         raise PushError(f"--push: {shown} answered {answer.status_code}{_said(answer)}")
 
 
+def check_push(url: str, job: str, labels: Mapping[str, str]) -> None:
+    """Raises PushError for what no Pushgateway could be told; sends nothing."""
+    _address(url, job, labels)
+
+
 def _address(url: str, job: str, labels: Mapping[str, str]) -> tuple[str, str]:
     """Where the figures go, and what to call it: without the password."""
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise PushError(f"--push: the address is none ({error}); write http://HOST:9091") from None
+    except ValueError:
+        # Not its words: they quote what may be a piece of a password.
+        raise PushError("--push: the address is none; write http://HOST:9091") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise PushError("--push: the address is none; write http://HOST:9091")
     if parts.query or parts.fragment:
