@@ -24,8 +24,8 @@ PHASES = Phases(warmup_s=5.0, cooldown_from_s=50.0)
 EMPTY_TABLE = """\
                          last 10 s           measured so far
                p50     p95     p99       p50     p95     p99
-TTFT             -       -       -       -       -       -
-ITL              -       -       -       -       -       -"""
+TTFT             -       -       -         -       -       -
+ITL              -       -       -         -       -       -"""
 
 
 class Run:
@@ -95,8 +95,8 @@ sent 33  answered 30  failed 1  in flight 2
 1.10 sent/s  0.80 answered/s  8.80 output tokens/s
                          last 10 s           measured so far
                p50     p95     p99       p50     p95     p99
-TTFT        600 ms  600 ms  600 ms  200 ms  600 ms  600 ms
-ITL        50.0 ms 50.0 ms 50.0 ms 50.0 ms 50.0 ms 50.0 ms
+TTFT        600 ms  600 ms  600 ms    200 ms  600 ms  600 ms
+ITL        50.0 ms 50.0 ms 50.0 ms   50.0 ms 50.0 ms 50.0 ms
 answers/s ████████████████████████████▁▁ 0, at most 1.00
 TTFT p95  ▃▃▃▃▃▃▃▃▃▃▃▃▃▃▃▃▃▃██████████   600 ms, at most 600 ms
 SLO kept  57.7%

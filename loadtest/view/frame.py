@@ -113,12 +113,8 @@ def _latencies(now: Now) -> Iterator[Text]:
         ("TTFT", (now.ttft_lately, now.ttft)),
         ("ITL", (now.itl_lately, now.itl)),
     ):
-        cells = "".join(_cells(spread) for spread in spreads)
+        cells = f"{'':{_GAP}}".join(_cells(spread) for spread in spreads)
         yield Text.assemble((f"{name:{_LABEL}}", "bold"), cells)
-
-
-def _both(lately: Spread, whole: Spread) -> str:
-    return f"{_cells(lately)}{'':{_GAP}}{_cells(whole)}"
 
 
 def _cells(spread: Spread) -> str:
