@@ -19,6 +19,7 @@ from loadtest.running.run import run
 from loadtest.statistics.rows import ROW
 from tests.fake_engine import FakeEngine
 from tests.http_server import serving
+from tests.load_results import result_of, some
 
 ROOT = Path(__file__).parents[1]
 ROUTE = "/v1/chat/completions"
@@ -398,6 +399,31 @@ def test_two_runs_side_by_side(shared: FakeEngine, capsys: pytest.CaptureFixture
     assert call("--compare", "a", "a", "--fail-if-worse", "any") == 0
 
 
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("histograms", "the page could not be made (KeyError): a result.json is damaged"),
+        ("rows", "--compare: b: rows: the file is damaged (of_requests)"),
+    ],
+)
+def test_a_damaged_result_is_told_without_a_trace(
+    field: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = result_of(some(40))
+    told = whole.model_dump(mode="json")
+    if field == "rows":
+        del told["rows"]["of_requests"]
+    else:
+        told["histograms"]["ttft_s"] = {}
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    write_result(whole, tmp_path / "a")
+    (tmp_path / "b" / "result.json").write_text(json.dumps(told))
+    assert call("--compare", "a", "b", "--out", "both") in (1, 2)
+    assert words in capsys.readouterr().err
+    assert not Path("both/comparison.html").exists()
+
+
 @pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches whose outcome hangs on no timing of this machine."""
@@ -418,6 +444,19 @@ def test_the_knee_is_searched_between_bounds(shared: FakeEngine) -> None:
     assert (found["knee"]["rate"], found["figures_of_rate"]) == (80, 80)
     assert found["knee"]["found"] is False
     assert result["requests"]["ok"] > 20
+
+
+def test_a_search_that_ends_before_its_first_probe_was_interrupted(
+    shared: FakeEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def impatient(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("loadtest.running.search._Prober.probe", impatient)
+    knee = ("--find-knee", "--slo", "ttft=60s", "--probe", "500ms")
+    assert call("--url", shared.url, "--model", "base", *QUICK, *knee) == 130
+    assert "error: interrupted; nothing was measured" in capsys.readouterr().err
+    assert [*Path().iterdir()] == []
 
 
 @pytest.mark.usefixtures("unhurried")
@@ -491,6 +530,11 @@ def test_a_dry_run_shows_the_schedule_and_no_prompt(capsys: pytest.CaptureFixtur
         ("--timeout 0", "--timeout: `0` is no time; give it as 90s, 500ms, 2m or 1h"),
         ("--tokenizer nowhere", "--tokenizer: "),
         ("--push-label x", "--push-label: one is not NAME=VALUE; write it so"),
+        ("--push gateway:9091", "--push: the address is none; write http://HOST:9091"),
+        ("--push http://x --push-label job=a", "--push: the label `job` is one of the figures'"),
+        ("--price-per-hour inf", "--price-per-hour: is no price; give a number, as 2.5"),
+        ("--name \udcff", "--name: is not UTF-8; write it so"),
+        ("--tenant a --tenant \udcff", "--tenant: is not UTF-8; write it so"),
         ("--find-knee", "--find-knee: needs --slo, as ttft=500ms, which the rate is to hold"),
         ("--probe 3s", "--probe: has no meaning without --find-knee"),
         ("--find-knee --slo e2e=1s --users 3", "--find-knee: searches a rate; leave out --users"),
@@ -523,6 +567,8 @@ def test_wrong_options_are_told_before_anything_is_sent(
     [
         ((), "--url: is missing; give the server's address, or set LORAPLEX_URL"),
         (("--url", "host:80"), "--url: `host:80` is no address; give it as http://HOST:PORT"),
+        (("--url", "http://me:se/cret@host"), "--url: is no address; give it as http://HOST:PORT"),
+        (("--url", "me:secret@host"), "--url: is no address; give it as http://HOST:PORT"),
         (("--compare", "a", "b"), "--compare: a: cannot be read (No such file or directory)"),
         (("--dry-run",), "--model: is missing; name one"),
     ],

@@ -1,9 +1,11 @@
 """All options of one call, by their panels."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 from loadtest.command.errors import Usage
-from loadtest.command.flags import Group, given
+from loadtest.command.flags import Group, given, option_of
 from loadtest.command.load_options import AskOptions, LoadOptions, WhoOptions
 from loadtest.command.options import (
     CompareOptions,
@@ -41,7 +43,8 @@ class Asked:
     output: OutputOptions
 
     def check(self) -> None:
-        """Raises Usage where options do not go together."""
+        """Raises Usage where options do not go together, or are no text."""
+        self._check_text()
         if self.compare.compare is not None:
             self._check_comparison()
         elif self.compare.fail_if_worse:
@@ -50,6 +53,13 @@ class Asked:
             self._check_search()
         elif options := given(self.knee):
             raise Usage(f"{options[0]}: has no meaning without --find-knee")
+
+    def _check_text(self) -> None:
+        """Bytes that are not UTF-8 could be sent and shown, but not kept in a JSON file."""
+        for group in (getattr(self, one.name) for one in fields(self)):
+            for one in fields(group):
+                if not _is_text(getattr(group, one.name)):
+                    raise Usage(f"{option_of(group, one.name)}: is not UTF-8; write it so")
 
     def _check_comparison(self) -> None:
         """The options of a run mean nothing to two that are over."""
@@ -68,3 +78,9 @@ class Asked:
         for option in given(self.load):
             if why := _WITHOUT_MEANING_IN_A_SEARCH.get(option):
                 raise Usage(f"{option}: has no meaning with --find-knee; {why}")
+
+
+def _is_text(value: object) -> bool:
+    if isinstance(value, str | Path):
+        return str(value).encode("utf-8", "ignore").decode() == str(value)
+    return not isinstance(value, Iterable) or all(map(_is_text, value))

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from loadtest.command.errors import CommandEnd, Usage
+from loadtest.command.errors import DONE, FAILED, CommandEnd, Usage
 from loadtest.command.folder import check_page
 from loadtest.command.options import CompareOptions, OutputOptions
 from loadtest.command.saying import fail, note, out
 from loadtest.command.values import share_of
 from loadtest.report.result import Result, read_result
+from loadtest.report.writing import write_whole
 from loadtest.statistics.compare import Comparison, Difference, Run, compare
 from loadtest.statistics.units import StatisticsError, nearest
 
@@ -74,7 +75,7 @@ def compare_results(options: CompareOptions, output: OutputOptions) -> int:
     failed = [*_failures(comparison, rules)]
     for text in failed:
         fail(text)
-    return int(bool(failed))
+    return FAILED if failed else DONE
 
 
 def _failures(comparison: Comparison, rules: Sequence[Worse]) -> Iterator[str]:
@@ -100,7 +101,10 @@ def _run(result: Result, path: Path) -> Run:
         rows = result.table()
     except StatisticsError as error:
         raise Usage(f"--compare: {path}: {error}") from None
-    return Run(result.name, rows, int(result.rows["of_requests"]), result.schedule.digest)
+    requests = result.rows.get("of_requests")
+    if not isinstance(requests, int) or requests < len(rows):
+        raise Usage(f"--compare: {path}: rows: the file is damaged (of_requests)")
+    return Run(result.name, rows, requests, result.schedule.digest)
 
 
 def _keep(
@@ -108,14 +112,18 @@ def _keep(
 ) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "comparison.json").write_text(as_json(comparison) + "\n", encoding="utf-8")
+        write_whole(folder / "comparison.json", as_json(comparison) + "\n")
         if output.report:
             from loadtest.report.comparison_page import comparison_page
 
-            page = comparison_page(comparison, a, b)
-            (folder / "comparison.html").write_text(page, encoding="utf-8")
+            write_whole(folder / "comparison.html", comparison_page(comparison, a, b))
     except OSError as error:
         raise CommandEnd(f"--out: {folder} cannot be written ({error.strerror})") from None
+    except (StatisticsError, KeyError, TypeError, ValueError) as error:
+        raise CommandEnd(
+            f"--compare: the page could not be made ({type(error).__name__}): a result.json is"
+            " damaged; --no-report leaves the page out"
+        ) from None
     files = "comparison.html and comparison.json" if output.report else "comparison.json"
     note(f"{files}: {folder}")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from loadtest.client.target import Target, TargetError
+from loadtest.client.target import Target
 from loadtest.command.asked import Asked
 from loadtest.command.building import fields_of, needs_models, workload_of
 from loadtest.command.comparing import compare_results
@@ -25,7 +25,6 @@ from loadtest.report.machine import this_machine
 from loadtest.report.make import About, make_result
 from loadtest.report.result import KneeSearch
 from loadtest.running.options import Options
-from loadtest.workload.errors import WorkloadError
 from loadtest.workload.schedule import Extent, extent
 from loadtest.workload.spec import Workload
 
@@ -142,7 +141,7 @@ def _folder(asked: Asked, now: datetime) -> Iterator[Path]:
     folder = out_folder(asked.output, now.astimezone())
     try:
         yield folder
-    except (WorkloadError, TargetError, CommandEnd):
+    except BaseException:  # Ctrl-C too. A folder that holds anything stays.
         with contextlib.suppress(OSError):
             folder.rmdir()
         raise

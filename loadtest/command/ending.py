@@ -10,7 +10,9 @@ from typing import Any
 
 from loadtest.command.errors import DONE, FAILED, INTERRUPTED, CommandEnd
 from loadtest.command.saying import fail, note, out, warn
-from loadtest.report.result import Result, write_result
+from loadtest.report.result import RESULT_FILE, Result, write_result
+from loadtest.report.tables import TABLE_FILES
+from loadtest.report.writing import write_whole
 
 PAGE_FILE = "report.html"
 _NOT_PRINTED = {"rows", "histograms", "timeline"}
@@ -44,9 +46,11 @@ def undisturbed() -> Iterator[None]:
 
 
 def keep(result: Result, folder: Path) -> None:
-    """Writes result.json. Raises CommandEnd."""
+    """Writes result.json; report and tables of a result that it replaces go. Raises CommandEnd."""
     try:
         write_result(result, folder)
+        for name in (PAGE_FILE, *TABLE_FILES):
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise CommandEnd(f"--out: {folder} cannot be written ({error.strerror})") from None
 
@@ -116,7 +120,7 @@ def _kept(result: Result, ending: Ending) -> Iterator[str]:
         if ending.report:
             from loadtest.report.page import page
 
-            _write(ending.folder / PAGE_FILE, page(result))
+            write_whole(ending.folder / PAGE_FILE, page(result))
     # Whatever it is, the figures are to be shown all the same.
     except (Exception, KeyboardInterrupt) as error:
         yield f"the report could not be made ({_kind(error)}); result.json is whole"
@@ -131,6 +135,8 @@ def _pushed(result: Result, ending: Ending) -> Iterator[str]:
         push(result, ending.push, ending.push_job, ending.push_labels)
     except PushError as error:
         yield str(error)
+    except KeyboardInterrupt:
+        yield "--push: interrupted; the Pushgateway may not have the figures"
 
 
 def _say(warnings: Iterable[str], errors: Iterable[str]) -> None:
@@ -150,8 +156,14 @@ def _show(result: Result, ending: Ending) -> None:
         from loadtest.view.knees import knee
 
         Console().print(knee(result.knee))
-    files = "report.html, result.json" if ending.report else "result.json"
-    note(f"{files} and tables: {ending.folder}")
+    note(f"{_files(ending.folder)}: {ending.folder}")
+
+
+def _files(folder: Path) -> str:
+    """Those that are there: the report may have failed."""
+    files = [name for name in (PAGE_FILE, RESULT_FILE) if (folder / name).exists()]
+    files += ["tables"] if all((folder / name).exists() for name in TABLE_FILES) else []
+    return " and ".join([", ".join(files[:-1]), files[-1]] if files[1:] else files)
 
 
 def _nothing_answered(result: Result) -> str:
@@ -163,13 +175,6 @@ def _nothing_answered(result: Result) -> str:
 
 def _by_count(errors: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(errors.items(), key=lambda one: -one[1])
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
 
 
 def _kind(error: BaseException) -> str:

@@ -31,10 +31,18 @@ def as_command(groups: tuple[type[Group], ...], run: Callable[..., None]) -> Cal
 
 def given(group: Group) -> list[str]:
     """The options of a group that were given, as they are written."""
-    hints = get_type_hints(type(group), include_extras=True)
     return [
-        _name(hints[one.name]) for one in fields(group) if getattr(group, one.name) != one.default
+        option_of(group, one.name)
+        for one in fields(group)
+        if getattr(group, one.name) != one.default
     ]
+
+
+def option_of(group: Group, field: str) -> str:
+    """A field's option, as it is written."""
+    option = get_args(get_type_hints(type(group), include_extras=True)[field])[1]
+    # Typer keeps the first name where others have their default.
+    return str(option.default).partition("/")[0]
 
 
 def _parameters(group: type[Group]) -> Iterator[Parameter]:
@@ -50,9 +58,3 @@ def _parameters(group: type[Group]) -> Iterator[Parameter]:
             default=one.default,
             annotation=Annotated[kind, option],
         )
-
-
-def _name(hint: Any) -> str:
-    option = get_args(hint)[1]
-    # Typer keeps the first name where others have their default.
-    return str(option.default).partition("/")[0]

@@ -12,14 +12,9 @@ _NEEDED_BY_THE_PAGE = ("jinja2", "matplotlib")
 
 
 def out_folder(options: OutputOptions, now: datetime) -> Path:
-    """The folder, made and writable. Raises Usage, CommandEnd.
-
-    A result that lies there already may have taken hours: it is replaced only with --overwrite.
-    """
-    check_page(options)
+    """The folder, made and writable. Raises Usage, CommandEnd."""
+    check_output(options)
     folder = options.out or _new(Path(), f"loadtest-{now:%Y%m%d-%H%M%S}")
-    if (folder / RESULT_FILE).exists() and not options.overwrite:
-        raise Usage(f"--out: {folder} holds a result already; give another folder, or --overwrite")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         trial = folder / f".{RESULT_FILE}.trial"

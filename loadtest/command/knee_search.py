@@ -67,7 +67,7 @@ def search_watched(
     search: Search, workload: Workload, target: Target, options: Options, slo: Slo
 ) -> tuple[Ran, KneeSearch]:
     """Probes rate after rate, each watched; the run to show, and the search. Raises WorkloadError,
-    TargetError; CommandEnd where no probe came to an end."""
+    TargetError; where no probe came to an end, CommandEnd, or KeyboardInterrupt after a Ctrl-C."""
     from loadtest.running.search import search as search_knee
 
     with _Watching(search, target.url) as watching:
@@ -84,6 +84,8 @@ def search_watched(
         )
     shown = found.shown
     if shown is None:
+        if found.ended == "interrupted":
+            raise KeyboardInterrupt
         raise CommandEnd(f"--find-knee: {found.knee.reason}")
     knee = KneeSearch(
         knee=found.knee,

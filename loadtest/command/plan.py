@@ -1,5 +1,6 @@
 """All that the options say of a run, checked before anything is sent."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -37,6 +38,8 @@ def judging_of(options: JudgeOptions) -> Judging:
     for one in conditions:
         if slo is None and one.fact.startswith(_NEEDS_SLO):
             raise Usage(f"--fail-if: `{one.fact}` needs objectives; give --slo")
+    if options.price_per_hour is not None and not math.isfinite(options.price_per_hour):
+        raise Usage("--price-per-hour: is no price; give a number, as 2.5")
     return Judging(slo, conditions, options.price_per_hour)
 
 
@@ -56,8 +59,16 @@ def options_of(run: RunOptions, load: LoadOptions, workload: Workload) -> Option
 
 
 def labels_of(options: OutputOptions) -> Mapping[str, str]:
-    """Raises Usage."""
-    return pairs(options.push_label, "=", "--push-label")
+    """What a push is grouped by. Raises Usage where it could not be told at the run's end."""
+    labels = pairs(options.push_label, "=", "--push-label")
+    if options.push is not None:
+        from loadtest.report.push import PushError, check_push
+
+        try:
+            check_push(options.push, options.push_job, labels)
+        except PushError as error:
+            raise Usage(str(error)) from None
+    return labels
 
 
 def _timeouts(text: str | None) -> Timeouts:

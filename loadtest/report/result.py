@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loadtest.knee import Knee, Level
 from loadtest.report.machine import Machine
+from loadtest.report.writing import write_whole
 from loadtest.running.state import Ended
 from loadtest.running.tester import Verdict
 from loadtest.statistics.conditions import Verdict as ConditionVerdict
@@ -154,10 +155,7 @@ class Result(_Part):
 
 def write_result(result: Result, folder: Path) -> Path:
     """Writes `folder`/result.json, whole or not at all. Raises OSError."""
-    path = folder / RESULT_FILE
-    part = path.with_suffix(".part")
-    part.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    return part.replace(path)
+    return write_whole(folder / RESULT_FILE, result.model_dump_json(indent=1) + "\n")
 
 
 def read_result(path: Path) -> Result:

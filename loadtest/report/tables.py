@@ -7,6 +7,7 @@ from dataclasses import astuple, fields
 from pathlib import Path
 
 from loadtest.report.result import Result
+from loadtest.report.writing import replacing
 from loadtest.statistics.group import GroupSummary
 from loadtest.statistics.histogram import Spread
 from loadtest.statistics.rows import OUTCOMES, PHASES
@@ -15,6 +16,7 @@ from loadtest.statistics.timeline import Cell
 REQUESTS_FILE = "requests.csv"
 FIGURES_FILE = "figures.csv"
 TIMELINE_FILE = "timeline.csv"
+TABLE_FILES = (REQUESTS_FILE, FIGURES_FILE, TIMELINE_FILE)
 
 Value = str | float | int | None
 _TIMES = ("intended_s", "sent_s", "ended_s", "ttft_s", "itl_s", "tpot_s", "e2e_s")
@@ -32,7 +34,8 @@ def write_tables(result: Result, folder: Path) -> list[Path]:
     of all, each tenant and each model) and timeline.csv (a row a stretch of time) to `folder`.
 
     Times are seconds, what is not there is empty. Names that a spreadsheet would take for a formula
-    begin with an apostrophe. Raises OSError, and StatisticsError where the rows are damaged.
+    begin with an apostrophe. Each file is whole or not there. Raises OSError, and StatisticsError
+    where the rows are damaged.
     """
     return [
         _write(folder / REQUESTS_FILE, _REQUEST_COLUMNS, _requests(result)),
@@ -51,7 +54,7 @@ def harmless(text: str) -> str:
 
 
 def _write(path: Path, columns: Iterable[str], rows: Iterable[Iterable[Value]]) -> Path:
-    with path.open("w", newline="", encoding="utf-8", errors="replace") as file:
+    with replacing(path) as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows([_cell(value) for value in row] for row in rows)

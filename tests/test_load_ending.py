@@ -1,0 +1,72 @@
+"""What a run leaves, whatever ended it: files, words, exit codes."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtest.command.ending import Ending, end, keep
+from loadtest.report.result import Result, read_result
+from loadtest.report.writing import replacing
+from tests.load_results import result_of, some
+
+
+def ending(folder: Path, **changed: Any) -> Ending:
+    return replace(Ending(folder, True, False, None, "loadtest", {}), **changed)
+
+
+def kept(folder: Path) -> Result:
+    result = result_of(some(8))
+    keep(result, folder)
+    return result
+
+
+def test_a_file_that_was_not_made_is_not_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = kept(tmp_path)
+    assert end(result, ending(tmp_path)) == 0
+    assert f"report.html, result.json and tables: {tmp_path}" in capsys.readouterr().err
+
+    def broken(_: Any) -> str:
+        raise ValueError("no plot")
+
+    monkeypatch.setattr("loadtest.report.page.page", broken)
+    keep(result, tmp_path)
+    assert end(result, ending(tmp_path)) == 1
+    assert f"\nresult.json and tables: {tmp_path}" in f"\n{capsys.readouterr().err}"
+
+
+def test_a_replaced_result_leaves_nothing_behind(tmp_path: Path) -> None:
+    end(kept(tmp_path), ending(tmp_path))
+    (tmp_path / "mine.txt").touch()
+    keep(result_of(some(3)), tmp_path)
+    assert {one.name for one in tmp_path.iterdir()} == {"result.json", "mine.txt"}
+
+
+def test_ctrl_c_while_the_figures_are_pushed_is_no_lost_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def impatient(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("loadtest.report.push.push", impatient)
+    assert end(kept(tmp_path), ending(tmp_path, report=False, push="http://gateway:9091")) == 1
+    assert "error: --push: interrupted; the Pushgateway may not have" in capsys.readouterr().err
+    assert read_result(tmp_path).requests.ok == 8
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "figures.csv"
+    path.write_text("before")
+
+    def half() -> None:
+        with replacing(path) as file:
+            file.write("half")
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        half()
+    assert path.read_text() == "before"
+    assert [*tmp_path.iterdir()] == [path]
