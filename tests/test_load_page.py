@@ -186,6 +186,13 @@ def test_verdicts_come_with_what_spoils_the_run_first() -> None:
     assert "Interrupted by the user after" in " ".join(texts(result, "warn"))
 
 
+def test_a_run_that_broke_off_is_not_taken_for_an_interrupted_one() -> None:
+    broken = result_of(some(4), ended="interrupted", problem="the tester failed (ValueError)")
+    assert headline(broken).text.startswith("The run broke off after ")
+    assert texts(broken, "bad") == ["The tester failed (ValueError)."]
+    assert not any("by the user" in line.text for line in lines(broken))
+
+
 def test_objectives_have_units() -> None:
     assert objectives(result_of([], slo="ttft=0.5s,itl=50ms")) == "TTFT ≤ 500 ms, ITL ≤ 50 ms"
 
@@ -296,6 +303,11 @@ def test_lengths_of_time_and_counts_read_well() -> None:
     assert spans == ["8.33 s", "119 s", "4 min 10 s", "2 h 5 min"]
     assert formats.count(1, "request") == "1 request"
     assert formats.count(1200, "request") == "1,200 requests"
+
+
+def test_money_has_its_cents() -> None:
+    shown = [formats.money(one) for one in (None, 0.0, 0.00421, 12.5, 1250.4)]
+    assert shown == ["-", "0", "0.00421", "12.50", "1,250.40"]
 
 
 def test_long_names_lose_their_middle() -> None:

@@ -21,20 +21,20 @@ def test_a_comparison_in_full() -> None:
     assert (
         shown(comparison(told))
         == """\
-a  before
-b  after [red]
+A  before
+B  after [red]
 Paired: 1000 requests of the same schedule are in both runs.
 
-                  a        b  change                 b - a (95%)  b is
-TTFT p95     100 ms   120 ms  +20.0%        +10.0 ms to +30.0 ms  worse
-ITL mean    50.0 ms  40.0 ms  -20.0%        -12.5 ms to -7.50 ms  better
-E2E p99      1.50 s   1.60 s   +6.7%            too few requests  unclear
-errors           0%     2.0%       -  +1.0 points to +3.0 points  worse
-requests/s     20.0     20.0    0.0%                           0  same
-tokens/s        300      310   +3.0%              -5.00 to +25.0  unclear
+                      A       B  change                 B - A (95%)  B is
+TTFT p95         100 ms  120 ms  +20.0%            +10 ms to +30 ms  worse
+ITL mean          50 ms   40 ms  -20.0%         -12.5 ms to -7.5 ms  better
+E2E p99           1.5 s   1.6 s   +6.7%            too few requests  unclear
+failed requests      0%    2.0%       -  +1.0 points to +3.0 points  worse
+requests/s           20      20    0.0%                           0  same
+output tokens/s     300     310   +3.0%                   -5 to +25  unclear
 ITL is each request's mean gap here.
 
-b is worse in TTFT p95, errors; better in ITL mean. 3 unclear or the same."""
+B is worse in TTFT and failed requests, better in ITL."""
     )
 
 
@@ -44,4 +44,4 @@ def test_runs_that_do_not_differ() -> None:
     ])  # fmt: skip
     lines = shown(comparison(told)).splitlines()
     assert lines[2] == "Not paired: the runs had different schedules."
-    assert lines[-1] == "b differs from a in no figure beyond chance."
+    assert lines[-1] == "No difference is clear."

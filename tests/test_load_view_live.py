@@ -92,16 +92,16 @@ def test_a_run_under_way_in_full() -> None:
 {TITLE}                                      measured
 ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━  53%  32 s, 28 s left
 sent 33  answered 30  failed 1  in flight 2
-1.10 sent/s  0.80 answered/s  8.80 output tokens/s
+1.1 sent/s  0.8 answered/s  8.8 output tokens/s
                          last 10 s           measured so far
                p50     p95     p99       p50     p95     p99
 TTFT        600 ms  600 ms  600 ms    200 ms  600 ms  600 ms
-ITL        50.0 ms 50.0 ms 50.0 ms   50.0 ms 50.0 ms 50.0 ms
-answers/s ████████████████████████████▁▁ 0, at most 1.00
+ITL          50 ms   50 ms   50 ms     50 ms   50 ms   50 ms
+answers/s ████████████████████████████▁▁ 0, at most 1
 TTFT p95  ▃▃▃▃▃▃▃▃▃▃▃▃▃▃▃▃▃▃██████████   600 ms, at most 600 ms
 SLO kept  57.7%
 errors    http_503 1
-tester    sends 0.00 ms late (p99)  CPU 20%"""
+tester    sends 0 ms late (p99)  CPU 20%"""
     )
 
 
@@ -113,7 +113,7 @@ def test_narrow_terminals_cut_lines_but_never_fold_them() -> None:
         "load test of http://127.0.0.1:8000                  measured",
         "━━━━━━━━━━━━━━━━━━━━━━━━━━  50%  30 s, 30 s left",
         "sent 30  answered 30  failed 0  in flight 0",
-        "1.00 sent/s  1.00 answered/s  11.0 output tokens/s",
+        "1 sent/s  1 answered/s  11 output tokens/s",
         "                         last 10 s           measured so far",
         "               p50     p95     p99       p50     p95     p99",
     ]
@@ -201,7 +201,7 @@ def test_one_line_tells_it_all() -> None:
     run = Run()
     list(run.seconds(0, 20))
     assert line(run.now(20.0)) == (
-        "20 s measured; sent 20, answered 20, failed 0, in flight 0; 1.00 answers/s, 11.0 tokens/s;"
+        "20 s measured; sent 20, answered 20, failed 0, in flight 0; 1 answers/s, 11 tokens/s;"
         " TTFT p95 200 ms; SLO 100%"
     )
     assert "SLO" not in line(Run(slo=None).now(1.0))

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from loadtest.report.verdict import headline, lines
 from loadtest.running.tester import Verdict
 from loadtest.samples import Sample
 from loadtest.statistics.conditions import parse_condition
@@ -9,8 +10,14 @@ from loadtest.view.summary import summary
 from tests.load_engines import NO_GAPS, failed, sample
 from tests.load_shown import ABOUT, KEPT_UP, result, shown
 
-HEADLINE = "2026-11-22 18:30:00  http://127.0.0.1:8000, 1 min 1 s"
-KEPT = "✓ the tester kept up: requests sent 0.31 ms late (p99), 12% of a core used"
+TITLE = "2026-11-22 18:30:00  http://127.0.0.1:8000, 61.2 s"
+KEPT = """\
+✓ The tester kept up: 99% of requests left within 310 µs of their time, and it
+  used 12% of a core."""
+TO_ITS_END = "· It ran to its end, 61.2 s."
+CUT = """\
+! Interrupted by the user after 61.2 s: the figures are of what was run until
+  then."""
 
 
 def _fours(**changed: object) -> list[Sample]:
@@ -32,25 +39,26 @@ def test_a_good_run_in_full() -> None:
     assert (
         shown(summary(told))
         == f"""\
-{HEADLINE}
-✓ completed
+{TITLE}
+Fails 1 of 2 conditions
+✗ Fails, as asked by --fail-if: ttft_p95 > 100ms: ttft_p95 is 200 ms.
+✓ Does not fail: errors > 1%: errors is 0.00%.
 {KEPT}
-✓ no failures: 4 requests answered
-✓ goodput: 100% within ttft=500ms,itl=50.1ms, 1.08 good/s
-✗ --fail-if ttft_p95 > 100ms: ttft_p95 is 200 ms
-✓ --fail-if errors > 1%: errors is 0.00%
+✓ All 4 were answered.
+{TO_ITS_END}
+· 4 of 4 requests (100%) kept the objectives TTFT ≤ 500 ms, ITL ≤ 50.1 ms.
 
-          mean      p50      p90      p95      p99      max
-TTFT    200 ms   200 ms   200 ms   200 ms   200 ms   200 ms
-ITL    50.0 ms  50.0 ms  50.0 ms  50.0 ms  50.0 ms  50.0 ms
-TPOT   50.0 ms  50.0 ms  50.0 ms  50.0 ms  50.0 ms  50.0 ms
-E2E     710 ms   710 ms   710 ms   710 ms   710 ms   710 ms
-queue  4.00 ms  4.00 ms  4.00 ms  4.00 ms  4.00 ms  4.00 ms
+         mean     p50     p90     p95     p99     max
+TTFT   200 ms  200 ms  200 ms  200 ms  200 ms  200 ms
+ITL     50 ms   50 ms   50 ms   50 ms   50 ms   50 ms
+TPOT    50 ms   50 ms   50 ms   50 ms   50 ms   50 ms
+E2E    710 ms  710 ms  710 ms  710 ms  710 ms  710 ms
+queue    4 ms    4 ms    4 ms    4 ms    4 ms    4 ms
 
 throughput  1.08 requests/s, 11.9 output tokens/s, 19.4 with prompts
 tokens      44 output, 28 prompt
-cost        at 3.60 an hour: 84.32 per million output tokens, 0.93 per thousand
-            answers, 0.93 per thousand good ones"""
+cost        at 3.60 an hour: 84.32 per million output tokens, 0.927 per thousand
+            answers, 0.927 per thousand good ones"""
     )
 
 
@@ -58,9 +66,11 @@ def test_a_run_without_a_request() -> None:
     assert (
         shown(summary(result([])))
         == f"""\
-{HEADLINE}
-✓ completed
-✗ nothing was measured: no request came to an end"""
+{TITLE}
+Nothing was measured
+! No request fell in the measured phase.
+{KEPT}
+{TO_ITS_END}"""
     )
 
 
@@ -69,10 +79,12 @@ def test_a_run_that_ended_in_its_warm_up() -> None:
     assert (
         shown(summary(told))
         == f"""\
-{HEADLINE}
-! interrupted: these are the figures until then
-✗ nothing was measured: all 5 requests came in the warm-up or cool-down (80.0%
-  answered); run it for longer
+{TITLE}
+Nothing was measured
+{CUT}
+! No request fell in the measured phase: 5 requests fell in warm-up or cool-down
+  (80.0% answered); run it for longer.
+{KEPT}
 
 left out  5 requests of the warm-up"""
     )
@@ -85,12 +97,12 @@ def test_a_wrong_target_and_all_failed() -> None:
     assert (
         shown(summary(told))
         == f"""\
-{HEADLINE}, 2 tenants
-✗ stopped early: http://127.0.0.1:8000 answered 401 to the first requests: check
-  --key
+{TITLE}, 2 tenants
+The target could not be tested
+✗ http://127.0.0.1:8000 answered 401 to the first requests: check --key.
+✗ 4 of 4 requests failed (100%): 4 http_401.
 {KEPT}
-✗ 4 of 4 requests failed (100%): http_401 4
-! goodput: 0% within ttft=1000ms, 0 good/s
+· 0 of 4 requests (0%) kept the objectives TTFT ≤ 1 s.
 
 tenant  requests  failed  good  TTFT p50  p95  tokens/s
 t0             2       2    0%         -    -         0
@@ -110,32 +122,33 @@ def test_a_bound_tester_and_a_lost_process_come_first() -> None:
     reasons = ("requests were sent 35 ms late at the 99th percentile, more than 10 ms",)
     bound = Verdict(True, reasons, 0.01, 0.02, 0.035, 0.05, 0.001, 0.002, 0.4)
     told = result(_fours(), ended="interrupted", problem="one of 2 processes died", tester=bound)
-    assert shown(summary(told)).splitlines()[1:5] == [
-        "✗ incomplete: one of 2 processes died",
-        "✗ tester-bound: the figures may be the tester's own, not the server's",
-        "    requests were sent 35 ms late at the 99th percentile, more than 10 ms",
-        "✓ no failures: 4 requests answered",
+    assert shown(summary(told)).splitlines()[1:6] == [
+        "The run broke off after 61.2 s",
+        "✗ One of 2 processes died.",
+        "! Tester-bound: figures may be the tester's own, not the server's. Requests were",
+        "  sent 35 ms late at the 99th percentile, more than 10 ms.",
+        "✓ All 4 were answered.",
     ]
 
 
 def test_requests_cut_off_are_told_apart_from_failures() -> None:
     cut = failed(4, 4.0, outcome="cancelled", status=None, error=None)
-    told = shown(summary(result([*_fours(), cut], ended="interrupted"))).splitlines()
-    assert told[1] == (
-        "! interrupted: these are the figures until then; 1 request under way cancelled"
+    told = shown(summary(result([*_fours(), cut], ended="interrupted")))
+    still = "· 1 request was still in flight at the interruption, and in no share."
+    assert told.startswith(
+        f"{TITLE}\nInterrupted after 61.2 s\n{CUT}\n{KEPT}\n✓ All 4 were answered.\n{still}\n"
     )
-    assert told[3] == "✓ no failures: 4 requests answered"
     nothing = shown(summary(result([cut], "ttft=1s", ended="interrupted")))
-    assert nothing.splitlines()[1:] == [told[1], KEPT, "✗ no answers: all 1 request were cancelled"]
+    assert nothing == f"{TITLE}\nNo request was answered\n{CUT}\n{KEPT}\n{still}"
 
 
 def test_many_kinds_of_errors_are_folded() -> None:
     samples = [failed(n, n, error=f"kind_{n % 6}") for n in range(12)]
     told = shown(summary(result([*samples, *_fours()])))
     assert _told(told, "✗ 12") == (
-        "✗ 12 of 16 requests failed (75.0%): kind_0 2, kind_1 2, kind_2 2, kind_3 2,"
+        "✗ 12 of 16 requests failed (75.0%): 2 kind_0, 2 kind_1, 2 kind_2, 2 kind_3 and 2"
     )
-    assert "\n  other 4\n" in told
+    assert "\n  kinds more.\n" in told
 
 
 def test_the_worst_served_of_many_tenants() -> None:
@@ -145,11 +158,11 @@ def test_the_worst_served_of_many_tenants() -> None:
     at = lines.index("The 5 worst served of 7 tenants:")
     assert lines[at + 1 :] == [
         "tenant  requests  failed   good  TTFT p50     p95  tokens/s",
-        "t6             2       0     0%    600 ms  600 ms      1.60",
-        "t3             3       1  66.7%    300 ms  300 ms      1.60",
-        "t5             2       0   100%    500 ms  500 ms      1.60",
-        "t4             2       0   100%    400 ms  400 ms      1.60",
-        "t2             2       0   100%    200 ms  200 ms      1.60",
+        "t6             2       0     0%    600 ms  600 ms       1.6",
+        "t3             3       1  66.7%    300 ms  300 ms       1.6",
+        "t5             2       0   100%    500 ms  500 ms       1.6",
+        "t4             2       0   100%    400 ms  400 ms       1.6",
+        "t2             2       0   100%    200 ms  200 ms       1.6",
     ]
     assert _told(told, "fairness") == ("fairness    Jain 1.000 by tokens, 0.843 by goodput")
 
@@ -157,14 +170,12 @@ def test_the_worst_served_of_many_tenants() -> None:
 def test_cold_starts_tokens_counted_here_and_turns_not_sent() -> None:
     samples = [*_fours(tokens_from="events"), sample(4, 4.0, cold_start=True)]
     told = shown(summary(result(samples, unsent=3)))
-    assert _told(told, "cold TTFT") == (
-        "cold TTFT   200 ms   200 ms   200 ms   200 ms   200 ms   200 ms"
-    )
+    assert _told(told, "cold TTFT") == ("cold TTFT  200 ms  200 ms  200 ms  200 ms  200 ms  200 ms")
     assert _told(told, "cold starts") == "cold starts  1 answer loaded an adapter first"
     assert _told(told, "tokens") == (
         "tokens       55 output, 35 prompt (4 answers by token events)"
     )
-    assert _told(told, "unsent") == "unsent       3 turns of sessions that ended early"
+    assert "· 3 turns of sessions were not reached." in told
     unknown = shown(summary(result(_fours(output_tokens=None, tokens_from="events"))))
     assert _told(unknown, "tokens") == (
         "tokens      not known: the server does not tell; --tokenizer counts them"
@@ -191,4 +202,17 @@ def test_markup_in_names_is_text() -> None:
 def test_a_tester_that_saw_nothing_of_itself() -> None:
     blind = replace(KEPT_UP, lag_p99_s=None, cpu_share=None)
     told = shown(summary(result(_fours(), tester=blind)))
-    assert told.splitlines()[2] == "✓ the tester kept up: requests sent - late (p99)"
+    assert "· How the tester itself did was not measured." in told
+    assert "kept up" not in told
+
+
+def test_it_says_what_the_page_says() -> None:
+    broken = "the tester failed (ValueError); the figures are those of what was run"
+    for told in (
+        result([*_fours(), failed(9, 4.0)], "ttft=100ms"),
+        result(_fours(), ended="interrupted", problem=broken),
+    ):
+        text = " ".join(shown(summary(told), 200).split())
+        for line in (headline(told), *lines(told)):
+            assert line.text in text
+        assert "by the user" not in text

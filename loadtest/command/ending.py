@@ -12,6 +12,7 @@ from loadtest.command.errors import DONE, FAILED, INTERRUPTED, CommandEnd
 from loadtest.command.saying import fail, note, out, warn
 from loadtest.report.result import RESULT_FILE, Result, write_result
 from loadtest.report.tables import TABLE_FILES
+from loadtest.report.verdict import doubts
 from loadtest.report.writing import write_whole
 
 PAGE_FILE = "report.html"
@@ -61,28 +62,12 @@ def end(result: Result, ending: Ending) -> int:
     problems = [*problems_of(result)]
     if ending.as_json:
         out(printed(result, ending.folder))
-        _say(remarks(result), problems)
+        _say((line.text for line in doubts(result)), problems)
     else:
         # The summary says all of that itself.
         _show(result, ending)
     _say((), broken)
     return exit_code(result, [*problems, *broken])
-
-
-def remarks(result: Result) -> Iterator[str]:
-    """What the reader must know before the figures are believed."""
-    if result.tester.bound:
-        reasons = "; ".join(result.tester.reasons)
-        yield f"TESTER-BOUND: these figures may be the tester's own, not the server's: {reasons}"
-    judged = result.requests.ok + result.requests.failed
-    if result.requests.failed and result.requests.ok:
-        kinds = ", ".join(f"{many} x {kind}" for kind, many in sorted(_by_count(result.errors)))
-        share = result.requests.failed / judged
-        yield f"{share:.1%} of the requests failed ({result.requests.failed}: {kinds})"
-    if result.knee is not None and not result.knee.knee.found and result.knee.knee.rate:
-        yield f"the knee was not found: {result.knee.knee.reason}"
-    if result.ended == "interrupted" and result.problem is None:
-        yield "interrupted: the figures are those of what was run"
 
 
 def problems_of(result: Result) -> Iterator[str]:

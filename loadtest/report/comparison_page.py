@@ -1,19 +1,16 @@
 """Two runs side by side as one HTML page that needs nothing beside it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loadtest.report import about
+from loadtest.report.differences import headline, label
 from loadtest.report.formats import NOTHING, number, seconds, share
 from loadtest.report.plots.distributions import FIGURES, overlaid
-from loadtest.report.plots.forest import forest, label
+from loadtest.report.plots.forest import forest
 from loadtest.report.rendering import check_makers, drawn, render
 from loadtest.report.result import Result
-from loadtest.report.verdict import Line, Tone, lines
+from loadtest.report.verdict import Line, doubts, problem
 from loadtest.statistics.compare import Comparison, Difference
-
-_TONES: tuple[Tone, ...] = ("bad", "warn")
-_MANY = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,31 +46,12 @@ def comparison_page(comparison: Comparison, a: Result, b: Result) -> str:
     )
 
 
-def headline(comparison: Comparison) -> Line:
-    """Whether b is better or worse, by the figures that say so for sure."""
-    better, worse = _named(comparison, "better"), _named(comparison, "worse")
-    # A family that is better here and worse there is told by its figures.
-    both = {_family(name) for name in better} & {_family(name) for name in worse}
-    better, worse = (
-        list(dict.fromkeys(name if _family(name) in both else _family(name) for name in names))
-        for names in (better, worse)
-    )
-    if worse and better:
-        return Line("warn", f"B is worse in {_listed(worse)}, better in {_listed(better)}")
-    if worse:
-        return Line("bad", f"B is worse in {_listed(worse)}")
-    if better:
-        return Line("good", f"B is better in {_listed(better)}")
-    return Line("note", "No difference is clear")
-
-
 def warnings(a: Result, b: Result) -> list[Line]:
     """What makes the comparison doubtful: of each run, and between them."""
     told = [
         Line(line.tone, f"{side}: {line.text}")
         for side, run in (("A", a), ("B", b))
-        for line in lines(run)
-        if line.tone in _TONES and not line.text.startswith("Fails, as asked")
+        for line in (*problem(run), *doubts(run))
     ]
     if a.machine != b.machine:
         told.append(Line("warn", "The runs came from different testers or versions (see below)."))
@@ -95,22 +73,6 @@ def row(one: Difference) -> Row:
         if one.requests[0] == one.requests[1]
         else f"{one.requests[0]:,}, {one.requests[1]:,}",
     )
-
-
-def _named(comparison: Comparison, direction: str) -> list[str]:
-    return [label(one.figure) for one in comparison.differences if one.direction == direction]
-
-
-def _family(name: str) -> str:
-    """`TTFT` of `TTFT p95`."""
-    first, _, of = name.partition(" ")
-    return first if of in ("mean", "p50", "p95", "p99") else name
-
-
-def _listed(figures: Sequence[str]) -> str:
-    if len(figures) > _MANY:
-        return f"{len(figures)} figures"
-    return " and ".join([", ".join(figures[:-1]), figures[-1]] if figures[1:] else figures)
 
 
 def _value(figure: str, value: float) -> str:

@@ -47,6 +47,13 @@ def share(value: float | None) -> str:
     return f"{100 * value:.{places}f}%"
 
 
+def money(value: float | None) -> str:
+    """In the price's currency, with its cents."""
+    if value is None:
+        return NOTHING
+    return f"{value:,.2f}" if value >= 1 else digits(value)
+
+
 def count(value: int, what: str = "") -> str:
     """How many, with the noun: `1 request`, `1,200 requests`."""
     return f"{value:,}" + (f" {what}{'' if value == 1 else 's'}" if what else "")

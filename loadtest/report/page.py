@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from loadtest.report import about, legend
-from loadtest.report.formats import NOTHING, count, digits, number, share
+from loadtest.report.formats import NOTHING, count, digits, money, number, share
 from loadtest.report.groups import group_table
 from loadtest.report.plots.distributions import SHOWN, by_group, distributions
 from loadtest.report.plots.heat import heat_map
@@ -18,7 +18,7 @@ from loadtest.report.plots.requests import request_timeline, window
 from loadtest.report.plots.source import Group, Source, short, source
 from loadtest.report.rendering import as_yaml, check_makers, drawn, render
 from loadtest.report.result import Result
-from loadtest.report.tiles import money, tiles
+from loadtest.report.tiles import tiles
 from loadtest.report.verdict import headline, judged, lines
 
 

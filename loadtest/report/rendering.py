@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from loadtest.report import formats
 from loadtest.report.plots.source import short
-from loadtest.report.tiles import money
 from loadtest.statistics.units import StatisticsError
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def render(template: str, **values: Any) -> str:
         "number": formats.number,
         "share": formats.share,
         "count": formats.count,
-        "money": money,
+        "money": formats.money,
         "short": short,
     }
     return environment.get_template(template).render(**values)

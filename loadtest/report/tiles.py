@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from loadtest.report.formats import NOTHING, digits, number, seconds, share
+from loadtest.report.formats import digits, money, number, seconds, share
 from loadtest.report.result import Result
 from loadtest.report.verdict import judged
 from loadtest.statistics.histogram import Spread
@@ -56,10 +56,3 @@ def _shares(result: Result) -> Iterator[Tile]:
 def _latency(name: str, spread: Spread) -> Tile:
     value, _, unit = seconds(spread.p95).rpartition(" ")
     return Tile(f"{name} p95", value, unit, f"p50 {seconds(spread.p50)}, p99 {seconds(spread.p99)}")
-
-
-def money(value: float | None) -> str:
-    """In the price's currency."""
-    if value is None:
-        return NOTHING
-    return f"{value:,.2f}" if value >= 1 else digits(value)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from loadtest.report.formats import count, digits, seconds, share, span
 from loadtest.report.result import Result
+from loadtest.statistics.rows import OUTCOMES
 
 Tone = Literal["good", "bad", "warn", "note"]
 _MANY_ERRORS = 0.01
@@ -23,6 +24,8 @@ def headline(result: Result) -> Line:
     requests, failing = result.requests, [one for one in result.conditions if one.failed]
     if result.ended == "target":
         return Line("bad", "The target could not be tested")
+    if result.ended == "interrupted" and result.problem is not None:
+        return Line("bad", f"The run broke off after {span(result.seconds)}")
     if not requests.sent:
         return Line("warn", "Nothing was measured")
     if not requests.ok:
@@ -38,12 +41,22 @@ def headline(result: Result) -> Line:
 
 def lines(result: Result) -> list[Line]:
     """Everything that decides how far the figures can be trusted, what spoils them first."""
-    told = [
-        *_end(result), *_conditions(result), _tester(result), *_errors(result),
-        *_objectives(result), *_knee(result), *_coverage(result),
-    ]  # fmt: skip
+    told = [*problem(result), *_conditions(result), *_facts(result)]
     order: dict[Tone, int] = {"bad": 0, "warn": 1, "good": 2, "note": 3}
     return sorted(told, key=lambda line: order[line.tone])
+
+
+def doubts(result: Result) -> list[Line]:
+    """What makes the figures doubtful, besides a problem and what --fail-if asked."""
+    return [line for line in _facts(result) if line.tone in ("bad", "warn")]
+
+
+def problem(result: Result) -> Iterator[Line]:
+    """What was wrong with the target or the tester, if anything was."""
+    if result.problem is not None:
+        yield Line("bad", _sentence(result.problem))
+    elif result.ended == "target":
+        yield Line("bad", "It ended early, because the target is wrong or not there.")
 
 
 def judged(result: Result) -> int:
@@ -78,20 +91,32 @@ def _of_conditions(some: int, of: int | None = None) -> str:
     return "its condition" if of == 1 else f"{some} of {of} conditions"
 
 
+def _facts(result: Result) -> list[Line]:
+    return [
+        *_end(result), _tester(result), *_errors(result), *_objectives(result), *_knee(result),
+        *_coverage(result),
+    ]  # fmt: skip
+
+
 def _end(result: Result) -> Iterator[Line]:
-    if result.ended == "interrupted":
+    if result.ended == "interrupted" and result.problem is None:
         text = f"Interrupted by the user after {span(result.seconds)}"
         yield Line("warn", f"{text}: the figures are of what was run until then.")
     elif result.ended == "completed":
         yield Line("note", f"It ran to its end, {span(result.seconds)}.")
-    if result.problem:
-        yield Line("bad", _sentence(result.problem))
-    elif result.ended == "target":
-        yield Line("bad", "It ended early, because the target is wrong or not there.")
     if not result.requests.sent and result.ended != "target":
-        outside = sum(result.outside.values())
-        rest = f"; {count(outside, 'request')} fell in warm-up or cool-down" if outside else ""
-        yield Line("warn", f"No request fell in the measured phase{rest}. Run it for longer.")
+        yield Line("warn", f"No request fell in the measured phase{_outside(result)}.")
+
+
+def _outside(result: Result) -> str:
+    many, outcomes = sum(result.outside.values()), result.table()["outcome"]
+    if not many or not len(outcomes):
+        return ""
+    answered = float((outcomes == OUTCOMES.index("ok")).mean())
+    return (
+        f": {count(many, 'request')} fell in warm-up or cool-down ({share(answered)} answered);"
+        " run it for longer"
+    )
 
 
 def _conditions(result: Result) -> Iterator[Line]:
@@ -150,7 +175,8 @@ def _knee(result: Result) -> Iterator[Line]:
     if search is None:
         return
     tone: Tone = "good" if search.knee.found else "warn"
-    yield Line(tone, f"Search for the knee: {search.knee.reason}.")
+    probes = f"{count(search.knee.probes, 'probe')} of {span(search.probe_s)} or more"
+    yield Line(tone, f"Search for the knee: {search.knee.reason} ({probes}).")
     if search.figures_of_rate is not None:
         rate = digits(search.figures_of_rate)
         yield Line("note", f"Latencies and tables are those of the run at {rate} requests/s.")
@@ -162,12 +188,19 @@ def _coverage(result: Result) -> Iterator[Line]:
         text = f"Plots of single requests show a sample of {kept:,} of {of:,}; figures are of all."
         yield Line("note", text)
     if result.requests.cancelled:
-        yield Line("note", f"{count(result.requests.cancelled, 'request')} were still in flight at"
-                   " the interruption; they are in no share.")  # fmt: skip
+        cut = _were(result.requests.cancelled, "request")
+        yield Line("note", f"{cut} still in flight at the interruption, and in no share.")
     if result.unsent:
-        yield Line("note", f"{count(result.unsent, 'turn')} of sessions were not reached.")
+        yield Line("note", f"{_were(result.unsent, 'turn of a session')} not reached.")
     if result.other_tenants is not None or result.other_models is not None:
         yield Line("note", "More tenants or models came than are kept apart; the rest are one row.")
+
+
+def _were(many: int, what: str) -> str:
+    """`1 request was`, `3 turns of sessions were`."""
+    if many == 1:
+        return f"1 {what} was"
+    return f"{many:,} {what.replace(' of a session', 's of session')}s were"
 
 
 def _sentence(text: str) -> str:

@@ -4,8 +4,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from loadtest.report.differences import headline, label
+from loadtest.report.formats import number, seconds, share
 from loadtest.statistics.compare import Comparison, Difference, Direction
-from loadtest.view.amounts import change, latency, rate, share
+from loadtest.view.amounts import change
 
 _STYLES: dict[Direction, str] = {
     "better": "green",
@@ -13,33 +15,32 @@ _STYLES: dict[Direction, str] = {
     "unclear": "dim",
     "same": "dim",
 }
-_ABBREVIATED = {"requests_per_s": "requests/s", "output_tokens_per_s": "tokens/s"}
 
 
 def comparison(comparison: Comparison) -> RenderableType:
-    """b beside a: each figure, its change between bounds, and the word; fits 80 columns."""
+    """B beside A: each figure, its change between bounds, and the word; fits 80 columns."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("", no_wrap=True)
-    for name in ("a", "b", "change", f"b - a ({comparison.level:.0%})"):
+    for name in ("A", "B", "change", f"B - A ({comparison.level:.0%})"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("b is", no_wrap=True)
+    table.add_column("B is", no_wrap=True)
     for one in comparison.differences:
         table.add_row(*_row(one))
     return Group(
-        Text.assemble(("a  ", "bold"), comparison.a),
-        Text.assemble(("b  ", "bold"), comparison.b),
+        Text.assemble(("A  ", "bold"), comparison.a),
+        Text.assemble(("B  ", "bold"), comparison.b),
         Text(_sentence(comparison.why)),
         Text(),
         table,
         Text("ITL is each request's mean gap here.", style="dim"),
         Text(),
-        Text(_verdict(comparison)),
+        Text(f"{headline(comparison).text}."),
     )
 
 
 def _row(one: Difference) -> list[str | Text]:
     return [
-        _name(one.figure),
+        label(one.figure),
         _value(one.figure, one.a),
         _value(one.figure, one.b),
         change(one.change),
@@ -48,18 +49,10 @@ def _row(one: Difference) -> list[str | Text]:
     ]
 
 
-def _name(figure: str) -> str:
-    """`ttft_p95` as `TTFT p95`."""
-    name, _, of = figure.partition("_")
-    if name in ("ttft", "itl", "tpot", "e2e"):
-        return f"{name.upper()} {of}"
-    return _ABBREVIATED.get(figure, figure)
-
-
 def _value(figure: str, value: float) -> str:
     if figure == "errors":
         return share(value)
-    return rate(value) if figure in _ABBREVIATED else latency(value)
+    return number(value) if figure.endswith("_per_s") else seconds(value)
 
 
 def _interval(one: Difference) -> str:
@@ -76,19 +69,6 @@ def _signed(figure: str, value: float) -> str:
     sign = "-" if value < 0 else "+" if value > 0 else ""
     text = _value(figure, abs(value))
     return sign + (f"{text[:-1]} points" if figure == "errors" else text)
-
-
-def _verdict(comparison: Comparison) -> str:
-    """`b is worse in TTFT p95, TTFT p99; better in none; 17 figures are unclear or the same.`"""
-    by = {
-        word: [_name(one.figure) for one in comparison.differences if one.direction == word]
-        for word in _STYLES
-    }
-    rest = len(by["unclear"]) + len(by["same"])
-    told = [f"{word} in {', '.join(by[word])}" for word in ("worse", "better") if by[word]]
-    if not told:
-        return "b differs from a in no figure beyond chance."
-    return f"b is {'; '.join(told)}." + (f" {rest} unclear or the same." if rest else "")
 
 
 def _sentence(text: str) -> str:

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from rich.console import Group
 from rich.text import Text
 
+from loadtest.report.formats import NOTHING, number, seconds, share
 from loadtest.running.tester import CPU_SHARE, LATE_S
 from loadtest.statistics.histogram import Spread
-from loadtest.view.amounts import NOTHING, count, duration, latency, rate, share
+from loadtest.view.amounts import count, duration
 from loadtest.view.bars import sparkline
 from loadtest.view.recent import LATELY_S, Now, Stage
 
@@ -37,8 +38,8 @@ def line(now: Now) -> str:
         f"{duration(now.at_s)} {_stage(now)}",
         f"sent {count(now.sent)}, answered {count(now.answered)}, failed {count(now.failed)},"
         f" in flight {count(now.in_flight)}",
-        f"{rate(now.answered_per_s)} answers/s, {rate(now.output_tokens_per_s)} tokens/s",
-        f"TTFT p95 {latency(now.ttft_lately.p95)}",
+        f"{number(now.answered_per_s)} answers/s, {number(now.output_tokens_per_s)} tokens/s",
+        f"TTFT p95 {seconds(now.ttft_lately.p95)}",
     ]
     if now.good_share is not None:
         parts.append(f"SLO {share(now.good_share)}")
@@ -97,9 +98,9 @@ def _counts(now: Now) -> Text:
 
 def _rates(now: Now) -> Text:
     return Text.assemble(
-        (rate(now.sent_per_s), "bold"), (" sent/s  ", "dim"),
-        (rate(now.answered_per_s), "bold"), (" answered/s  ", "dim"),
-        (rate(now.output_tokens_per_s), "bold"), (" output tokens/s", "dim"),
+        (number(now.sent_per_s), "bold"), (" sent/s  ", "dim"),
+        (number(now.answered_per_s), "bold"), (" answered/s  ", "dim"),
+        (number(now.output_tokens_per_s), "bold"), (" output tokens/s", "dim"),
     )  # fmt: skip
 
 
@@ -118,14 +119,14 @@ def _latencies(now: Now) -> Iterator[Text]:
 
 
 def _cells(spread: Spread) -> str:
-    values = (latency(getattr(spread, one)) for one in _PERCENTS)
+    values = (seconds(getattr(spread, one)) for one in _PERCENTS)
     return "".join(f"{value:>{_NUMBER}}" for value in values)
 
 
 def _history(now: Now, width: int) -> Iterator[Text]:
     lines: list[tuple[str, list[float | None], Callable[[float | None], str]]] = [
-        ("answers/s", now.answers_by_time, rate),
-        ("TTFT p95", now.ttft_by_time, latency),
+        ("answers/s", now.answers_by_time, number),
+        ("TTFT p95", now.ttft_by_time, seconds),
     ]
     for name, values, written in lines:
         seen = [value for value in values if value is not None]
@@ -143,7 +144,7 @@ def _tester(now: Now) -> Text:
     cpu = NOTHING if now.cpu_share is None else f"{now.cpu_share:.0%}"
     return Text.assemble(
         (f"{'tester':{_LABEL}}", "bold"),
-        ("sends ", "dim"), (latency(now.lag_p99_s), "bold red" if late else ""),
+        ("sends ", "dim"), (seconds(now.lag_p99_s), "bold red" if late else ""),
         (" late (p99)", "dim"),
         ("  CPU ", "dim"), (cpu, "bold red" if busy else ""),
     )  # fmt: skip

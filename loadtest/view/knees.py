@@ -1,4 +1,7 @@
-"""The search for the knee: a line a probe while it goes, and the curve at its end."""
+"""The search for the knee: a line a probe while it goes, and the curve at its end.
+
+What it came to stands in the verdict (loadtest.report.verdict).
+"""
 
 from collections.abc import Iterator
 
@@ -6,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from loadtest.knee import Level, Probe
+from loadtest.report.formats import number, share
 from loadtest.report.result import KneeSearch
-from loadtest.view.amounts import counted, duration, rate, share
 from loadtest.view.bars import bar
 
 _BAR = 30
@@ -20,18 +23,14 @@ def probe_line(probe: Probe, target: float) -> Text:
     return Text.assemble(
         (f"{probe.rate:>7g}", "bold"), (" requests/s  ", "dim"),
         f"{share(good):>6}", (" good  ", "dim"),
-        f"{rate(probe.served_per_s):>7}", (" answers/s  ", "dim"),
+        f"{number(probe.served_per_s):>7}", (" answers/s  ", "dim"),
         (word, style),
     )  # fmt: skip
 
 
 def knee(search: KneeSearch) -> RenderableType:
-    """The knee in a sentence, what held and what failed, and the curve; fits 80 columns."""
-    return Group(
-        _headline(search),
-        Text(_why(search)),
-        *([Text(), *_curve(search)] if search.levels else []),
-    )
+    """The curve of all probes, empty where there was none; fits 80 columns."""
+    return Group(*([Text(), *_curve(search)] if search.levels else []))
 
 
 def _outcome(probe: Probe, target: float) -> tuple[str, str]:
@@ -44,22 +43,6 @@ def _outcome(probe: Probe, target: float) -> tuple[str, str]:
     return ("held", "green") if probe.sustained else ("failed: work piled up", "red")
 
 
-def _headline(search: KneeSearch) -> Text:
-    found = search.knee
-    if found.rate is None:
-        return Text(f"No rate held {_aim(search.target)} good requests.", style="bold red")
-    rated = f"{found.rate:g} requests/s"
-    if found.found:
-        return Text(f"The knee is at {rated}.", style="bold green")
-    return Text(f"The knee is not known; it is at {rated} or above.", style="bold yellow")
-
-
-def _why(search: KneeSearch) -> str:
-    reason = search.knee.reason
-    of = f"{counted(search.knee.probes, 'probe')} of {duration(search.probe_s)} or more"
-    return f"{reason[:1].upper()}{reason[1:]} ({of})."
-
-
 def _curve(search: KneeSearch) -> Iterator[Text]:
     """Share of good requests by rate, with a mark at the target."""
     mark = min(round(search.target * _BAR), _BAR - 1)
@@ -69,8 +52,6 @@ def _curve(search: KneeSearch) -> Iterator[Text]:
     yield Text(f"{'':12}{'':{mark}}↑ {_aim(search.target)}", style="dim")
     if any(level.share == 0 for level in search.levels):
         yield Text("0%: work piled up, the probe was given up, or no answer was good.", style="dim")
-    if search.figures_of_rate is not None:
-        yield Text(f"The run's other figures are those of {search.figures_of_rate:g} requests/s.")
 
 
 def _row(level: Level, target: float, mark: int) -> Text:
@@ -81,7 +62,7 @@ def _row(level: Level, target: float, mark: int) -> Text:
     return Text.assemble(
         (f"{level.rate:>10g}", "bold"), "  ",
         (filled[:mark], style), (tip, style if tip != "│" else "dim"), (filled[mark + 1 :], style),
-        f"{share(level.share):>7}{rate(level.served_per_s):>11}", (doubt, "dim"),
+        f"{share(level.share):>7}{number(level.served_per_s):>11}", (doubt, "dim"),
     )  # fmt: skip
 
 

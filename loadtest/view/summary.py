@@ -1,36 +1,29 @@
-"""What is printed when a run has ended: verdicts, the table of latencies, the other figures."""
+"""What is printed when a run has ended: the verdict, the table of latencies, other figures."""
 
 from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from loadtest.report.formats import count, money, number, seconds, share, span
 from loadtest.report.result import Result
+from loadtest.report.verdict import Tone, headline, judged, lines
 from loadtest.statistics.group import GroupSummary
 from loadtest.statistics.histogram import Spread
-from loadtest.view.amounts import (
-    count,
-    counted,
-    duration,
-    latency,
-    money,
-    rate,
-    share,
-)
-from loadtest.view.verdicts import Mood, verdicts
 
 MOST_TENANTS = 5
 """In the table of the worst off."""
 _WORTH_TELLING = 1.05
 """Times that one tenant waits as long as another."""
 
-_MARKS: dict[Mood, tuple[str, str]] = {
+_MARKS: dict[Tone, tuple[str, str]] = {
     "good": ("✓", "green"),
-    "doubtful": ("!", "yellow"),
+    "warn": ("!", "yellow"),
     "bad": ("✗", "red"),
+    "note": ("·", "dim"),
 }
+_PLAIN = ("good", "note")
 _PHASES = {"warmup": "warm-up", "cooldown": "cool-down"}
 _COUNTED = {"tokenizer": "by the tokenizer", "events": "by token events"}
 """Output tokens, where the server did not."""
@@ -39,33 +32,38 @@ _TELLS = ("mean", "p50", "p90", "p95", "p99", "max")
 
 def summary(result: Result) -> RenderableType:
     """The report of a run; fits 80 columns."""
-    parts: list[RenderableType] = [_headline(result), _verdicts(result)]
+    said = headline(result)
+    parts: list[RenderableType] = [
+        _title(result),
+        Text(said.text, style=f"bold {_MARKS[said.tone][1]}"),
+        _verdicts(result),
+    ]
     for table in (_latencies(result), _fields(result)):
         if table.row_count:
             parts += [Text(), table]
-    judged = result.requests.ok + result.requests.failed
-    if judged and len(result.tenants) > 1:
+    if judged(result) and len(result.tenants) > 1:
         parts += [Text(), *_worst_tenants(result)]
     return Group(*parts)
 
 
-def _headline(result: Result) -> Text:
+def _title(result: Result) -> Text:
     groups = [
-        counted(len(names), what)
+        count(len(names), what)
         for names, what in ((result.models, "model"), (result.tenants, "tenant"))
         if len(names) > 1
     ]
-    of = ", ".join([result.url, duration(result.seconds), *groups])
+    of = ", ".join([result.url, span(result.seconds), *groups])
     return Text.assemble((result.name, "bold"), f"  {of}")
 
 
 def _verdicts(result: Result) -> Table:
+    """As the page tells them."""
     grid = Table.grid(padding=(0, 1, 0, 0))
-    for line in verdicts(result):
-        mark, style = _MARKS[line.mood]
-        indent = len(line.text) - len(line.text.lstrip())
-        text = Text(line.text.lstrip(), style="" if line.mood == "good" else style)
-        grid.add_row(Text("" if indent else mark, style=style), Padding(text, (0, 0, 0, indent)))
+    for line in lines(result):
+        mark, style = _MARKS[line.tone]
+        grid.add_row(
+            Text(mark, style=style), Text(line.text, style="" if line.tone in _PLAIN else style)
+        )
     return grid
 
 
@@ -87,7 +85,7 @@ def _latencies(result: Result) -> Table:
 
 
 def _cells(spread: Spread) -> Iterator[str]:
-    return (latency(getattr(spread, one)) for one in _TELLS)
+    return (seconds(getattr(spread, one)) for one in _TELLS)
 
 
 def _fields(result: Result) -> Table:
@@ -104,26 +102,24 @@ def _told(result: Result) -> Iterator[tuple[str, str]]:
         yield from _answers(result)
     if result.outside:
         told = (
-            f"{counted(n, 'request')} of the {_PHASES.get(phase, phase)}"
+            f"{count(n, 'request')} of the {_PHASES.get(phase, phase)}"
             for phase, n in result.outside.items()
         )
         yield "left out", ", ".join(told)
-    if result.unsent:
-        yield "unsent", f"{counted(result.unsent, 'turn')} of sessions that ended early"
 
 
 def _answers(result: Result) -> Iterator[tuple[str, str]]:
     through = result.throughput
     yield (
         "throughput",
-        f"{rate(through.requests_per_s)} requests/s, {rate(through.output_tokens_per_s)} output"
-        f" tokens/s, {rate(through.total_tokens_per_s)} with prompts",
+        f"{number(through.requests_per_s)} requests/s, {number(through.output_tokens_per_s)} output"
+        f" tokens/s, {number(through.total_tokens_per_s)} with prompts",
     )
     yield "tokens", _tokens(result)
     if not result.ttft_s.count:
         yield "streaming", "none, so there is no TTFT, ITL or TPOT"
     if result.cold_starts:
-        yield "cold starts", counted(result.cold_starts, "answer") + " loaded an adapter first"
+        yield "cold starts", count(result.cold_starts, "answer") + " loaded an adapter first"
     yield from _cost(result)
     yield from _fairness(result)
 
@@ -133,7 +129,7 @@ def _tokens(result: Result) -> str:
         return "not known: the server does not tell; --tokenizer counts them"
     told = f"{count(result.output_tokens)} output, {count(result.prompt_tokens)} prompt"
     ways = ", ".join(
-        f"{counted(n, 'answer')} {_COUNTED[way]}"
+        f"{count(n, 'answer')} {_COUNTED[way]}"
         for way, n in result.tokens_from.items()
         if way in _COUNTED
     )
@@ -162,7 +158,7 @@ def _fairness(result: Result) -> Iterator[tuple[str, str]]:
         parts.append(f"{fair.jain_good:.3f} by goodput")
     ends = fair.ttft_p95
     if ends is not None and (ends.worst_over_best or 1.0) >= _WORTH_TELLING:
-        ratio = rate(ends.worst_over_best)
+        ratio = number(ends.worst_over_best)
         parts.append(f"TTFT p95 {ratio} times as long for {ends.worst} as for {ends.best}")
     yield "fairness", ", ".join(parts)
 
@@ -194,9 +190,9 @@ def _tenant(of: GroupSummary) -> Iterator[str]:
     yield count(of.requests.failed)
     if of.goodput is not None:
         yield share(of.goodput.share)
-    yield latency(of.ttft_s.p50)
-    yield latency(of.ttft_s.p95)
-    yield rate(of.throughput.output_tokens_per_s)
+    yield seconds(of.ttft_s.p50)
+    yield seconds(of.ttft_s.p95)
+    yield number(of.throughput.output_tokens_per_s)
 
 
 def _table(first: str, *columns: str) -> Table:

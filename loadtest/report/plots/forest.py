@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loadtest.report.differences import label
 from loadtest.report.plots.drawing import colour, draw, grid
 from loadtest.statistics.compare import Difference
 
@@ -48,19 +49,6 @@ def forest(differences: Sequence[Difference], level: float) -> str:
 
     words = "Relative changes of each figure from run A to run B, with intervals"
     return draw(paint, words, (8.6, 1.0 + 0.22 * len(shown)))
-
-
-def label(figure: str) -> str:
-    """A figure's name for people: `ttft_p95` as `TTFT p95`."""
-    name, _, of = figure.partition("_")
-    if name in ("ttft", "itl", "tpot", "e2e"):
-        return f"{name.upper()} {of}"
-    known = {
-        "errors": "failed requests",
-        "requests_per_s": "requests/s",
-        "output_tokens_per_s": "output tokens/s",
-    }
-    return known.get(figure, figure)
 
 
 def _reach(shown: Sequence[Difference]) -> float:
