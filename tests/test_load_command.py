@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -481,6 +482,16 @@ def test_a_dry_run_shows_the_schedule_and_no_prompt(capsys: pytest.CaptureFixtur
     assert call(*args, "--users", "2") == 0
     assert "an answer" in capsys.readouterr().out
     assert [*Path().iterdir()] == []
+
+
+def test_a_terminal_without_the_letters_gets_question_marks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stdout", plain := TextIOWrapper(BytesIO(), encoding="ascii"))
+    assert call("--url", "http://nowhere", "--model", "bär", *QUICK, "--dry-run") == 0
+    plain.flush()
+    plain.seek(0)
+    assert "b?r" in plain.read()
 
 
 @pytest.mark.parametrize(

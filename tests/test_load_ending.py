@@ -1,15 +1,23 @@
 """What a run leaves, whatever ended it: files, words, exit codes."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from loadtest.client.target import Target
 from loadtest.command.ending import Ending, end, keep
+from loadtest.command.saying import fail
+from loadtest.report.make import About, make_result
 from loadtest.report.result import Result, read_result
 from loadtest.report.writing import replacing
-from tests.load_results import result_of, some
+from loadtest.running.options import Options
+from loadtest.running.state import RunOutcome
+from loadtest.statistics.measured import Measured
+from loadtest.workload.loading import make_workload
+from tests.load_results import KEPT_UP, MACHINE, result_of, some
 
 
 def ending(folder: Path, **changed: Any) -> Ending:
@@ -55,6 +63,28 @@ def test_ctrl_c_while_the_figures_are_pushed_is_no_lost_run(
     assert end(kept(tmp_path), ending(tmp_path, report=False, push="http://gateway:9091")) == 1
     assert "error: --push: interrupted; the Pushgateway may not have" in capsys.readouterr().err
     assert read_result(tmp_path).requests.ok == 8
+
+
+def test_files_of_the_workload_that_are_gone_do_not_cost_the_result(tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a prompt\n")
+    fields = {
+        "models": ["bot"],
+        "arrivals": {"kind": "constant", "stages": [{"rate": 1, "seconds": 9}]},
+        "mix": [{"prompts": {"kind": "file", "path": str(prompts)}}],
+    }
+    workload = make_workload(fields, tmp_path)
+    prompts.unlink()
+    outcome = RunOutcome("completed", None, 9.0, 0, 0, KEPT_UP, 1)
+    about = About(datetime(2026, 11, 22, tzinfo=UTC), MACHINE)
+    target = Target("http://engine.test")
+    result = make_result(Measured(None), outcome, workload, target, Options(), about)
+    assert result.schedule.digest == ""
+
+
+def test_what_a_terminal_would_obey_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    fail("the server has `a\x1b]0;b\x07`\nand more")
+    assert capsys.readouterr().err == "error: the server has `a ]0;b `\nand more\n"
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def _run(result: Result, path: Path) -> Run:
     requests = result.rows.get("of_requests")
     if not isinstance(requests, int) or requests < len(rows):
         raise Usage(f"--compare: {path}: rows: the file is damaged (of_requests)")
-    return Run(result.name, rows, requests, result.schedule.digest)
+    return Run(result.name, rows, requests, result.schedule.digest or None)
 
 
 def _keep(

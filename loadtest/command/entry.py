@@ -1,6 +1,8 @@
 """`loraplex loadtest` and `python -m loadtest`: from the options to the exit code."""
 
+import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Any
 
 import typer
@@ -26,6 +28,7 @@ def _loadtest(*groups: Any) -> None:
     docs/loadtest.md explains figures, files and CI. Exit code 0: done. 1: failed. 2: wrong
     options. 130: interrupted, with the report of what was run.
     """
+    _write_any_name()
     # Not above: --help needs none of it, and it takes a second to load.
     from loadtest.client.target import TargetError
     from loadtest.command.course import course
@@ -46,6 +49,13 @@ def _loadtest(*groups: Any) -> None:
 
 
 loadtest = as_command(PANELS, _loadtest)
+
+
+def _write_any_name() -> None:
+    """A terminal that cannot show a letter gets `?`, and not a run its end."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def as_options(text: str) -> str:

@@ -3,13 +3,15 @@
 import sys
 from typing import TYPE_CHECKING
 
+from loadtest.report.formats import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 def note(text: str) -> None:
     """A remark."""
-    _stderr().print(text, markup=False, highlight=False, soft_wrap=True)
+    _stderr().print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def warn(text: str) -> None:
@@ -30,7 +32,7 @@ def out(text: str) -> None:
 def _labelled(label: str, style: str, text: str) -> None:
     from rich.text import Text
 
-    _stderr().print(Text.assemble((f"{label}: ", f"bold {style}"), text), soft_wrap=True)
+    _stderr().print(Text.assemble((f"{label}: ", f"bold {style}"), printable(text)), soft_wrap=True)
 
 
 def _stderr() -> "Console":

@@ -59,6 +59,11 @@ def count(value: int, what: str = "") -> str:
     return f"{value:,}" + (f" {what}{'' if value == 1 else 's'}" if what else "")
 
 
+def printable(text: str) -> str:
+    """The text without marks that a terminal would obey, or nobody sees; lines stay."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)
+
+
 def digits(value: float) -> str:
     """Three digits at least, those before the point always, no zeros at the end of a fraction."""
     if value == 0 or not math.isfinite(value):

@@ -15,6 +15,7 @@ from loadtest.statistics.figures import Summary
 from loadtest.statistics.measured import Measured
 from loadtest.statistics.peers import as_aiperf, as_guidellm, as_vllm
 from loadtest.statistics.rows import pack
+from loadtest.workload.errors import WorkloadError
 from loadtest.workload.schedule import digest, extent
 from loadtest.workload.spec import Workload
 
@@ -45,7 +46,7 @@ def make_result(
     *,
     knee: KneeSearch | None = None,
 ) -> Result:
-    """The result of one run. Raises WorkloadError where the workload's files are gone."""
+    """The result of one run. It tells no schedule where the workload's files are gone by now."""
     summary, every = measured.figures.summary(), measured.figures.all
     whole = summary.all
     told = facts(summary, tester_bound=outcome.tester.bound)
@@ -104,9 +105,13 @@ def make_result(
 
 
 def _schedule(workload: Workload, options: Options) -> Schedule:
+    try:
+        made_of, seconds = digest(workload, _DIGEST_REQUESTS), extent(workload).seconds
+    except WorkloadError:  # The figures are worth more than what they were planned by.
+        made_of, seconds = "", None
     return Schedule(
-        digest=digest(workload, _DIGEST_REQUESTS),
-        seconds=extent(workload).seconds,
+        digest=made_of,
+        seconds=seconds,
         warmup_s=options.warmup_s,
         cooldown_s=options.cooldown_s,
         warmup_requests=options.warmup_requests,

@@ -39,7 +39,8 @@ class Schedule(_Part):
     """Which requests were planned, and when."""
 
     digest: str
-    """Of the schedule's first requests: equal where two runs planned the same ones."""
+    """Of the schedule's first requests: equal where two runs planned the same ones; empty where
+    the workload's files were gone when the run ended."""
     seconds: float | None
     """Its own end; None where the answers decide it."""
     warmup_s: float

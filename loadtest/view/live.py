@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from loadtest.report.formats import printable
 from loadtest.running.phases import Phases
 from loadtest.running.state import Progress
 from loadtest.statistics.measured import Measured
@@ -44,7 +45,7 @@ class LiveView:
         ends and how many requests it has, as far as that is known. phases: as the run's options
         make them; None tells them from what was measured so far."""
         self._console = console
-        self._title = title
+        self._title = printable(title)
         self._recent = Recent(measured, expected_s, expected_requests, phases)
         self._moving = console.is_terminal and not console.is_dumb_terminal
         self._said_s = 0.0

@@ -6,7 +6,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from loadtest.report.formats import count, money, number, seconds, share, span
+from loadtest.report.formats import count, money, number, printable, seconds, share, span
+from loadtest.report.plots.source import short
 from loadtest.report.result import Result
 from loadtest.report.verdict import Tone, headline, judged, lines
 from loadtest.statistics.group import GroupSummary
@@ -53,7 +54,7 @@ def _title(result: Result) -> Text:
         if len(names) > 1
     ]
     of = ", ".join([result.url, span(result.seconds), *groups])
-    return Text.assemble((result.name, "bold"), f"  {of}")
+    return Text.assemble((printable(result.name), "bold"), f"  {of}")
 
 
 def _verdicts(result: Result) -> Table:
@@ -159,7 +160,9 @@ def _fairness(result: Result) -> Iterator[tuple[str, str]]:
     ends = fair.ttft_p95
     if ends is not None and (ends.worst_over_best or 1.0) >= _WORTH_TELLING:
         ratio = number(ends.worst_over_best)
-        parts.append(f"TTFT p95 {ratio} times as long for {ends.worst} as for {ends.best}")
+        parts.append(
+            f"TTFT p95 {ratio} times as long for {short(ends.worst)} as for {short(ends.best)}"
+        )
     yield "fairness", ", ".join(parts)
 
 
@@ -172,7 +175,7 @@ def _worst_tenants(result: Result) -> Iterator[RenderableType]:
     table = _table("tenant", "requests", "failed", *good, "TTFT p50", "p95", "tokens/s")
     table.columns[0].max_width = 26
     for name, of in worst:
-        table.add_row(Text(name, overflow="ellipsis", no_wrap=True), *_tenant(of))
+        table.add_row(Text(printable(name), overflow="ellipsis", no_wrap=True), *_tenant(of))
     yield table
 
 

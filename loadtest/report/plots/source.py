@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtest.report.formats import printable
 from loadtest.report.result import Result
 from loadtest.statistics.rows import OUTCOMES, PHASES, Table
 
@@ -82,7 +83,7 @@ def source(result: Result) -> Source:
 
 def short(name: str, longest: int = _LONGEST_NAME) -> str:
     """A name for a plot: one line, without marks that are not seen, its middle left out."""
-    shown = "".join(letter if letter.isprintable() else " " for letter in name) or "(none)"
+    shown = printable(name).replace("\n", " ") or "(none)"
     if len(shown) <= longest:
         return shown
     half = (longest - 1) // 2
