@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from loadtest.client.target import Target
-from loadtest.command.ending import Ending, end, keep
+from loadtest.command.ending import Ending, end, keep, problems_of
 from loadtest.command.saying import fail
 from loadtest.report.make import About, make_result
 from loadtest.report.result import Result, read_result
@@ -44,6 +44,11 @@ def test_a_file_that_was_not_made_is_not_told_of(
     keep(result, tmp_path)
     assert end(result, ending(tmp_path)) == 1
     assert f"\nresult.json and tables: {tmp_path}" in f"\n{capsys.readouterr().err}"
+
+
+def test_without_an_error_none_is_listed() -> None:
+    nothing = result_of(some(3, outcome="cancelled"))
+    assert [*problems_of(nothing)] == ["no request was answered"]
 
 
 def test_a_replaced_result_leaves_nothing_behind(tmp_path: Path) -> None:

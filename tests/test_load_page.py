@@ -193,6 +193,13 @@ def test_a_run_that_broke_off_is_not_taken_for_an_interrupted_one() -> None:
     assert not any("by the user" in line.text for line in lines(broken))
 
 
+def test_of_a_search_that_was_interrupted_no_probes_time_is_told() -> None:
+    early = result_of(some(4), ended="interrupted", knee=search(found=False))
+    assert headline(early).text == "Interrupted before the search's end"
+    assert texts(early, "warn")[0] == "Interrupted by the user before the search came to its end."
+    assert texts(early, "bad")[0].startswith("Search for the knee: ")
+
+
 def test_objectives_have_units() -> None:
     assert objectives(result_of([], slo="ttft=0.5s,itl=50ms")) == "TTFT ≤ 500 ms, ITL ≤ 50 ms"
 

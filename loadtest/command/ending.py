@@ -155,7 +155,7 @@ def _nothing_answered(result: Result) -> str:
     if not result.requests.sent:
         return "no request was measured; make the run longer, or the warm-up shorter"
     kinds = ", ".join(f"{many} x {kind}" for kind, many in _by_count(result.errors))
-    return f"no request was answered ({kinds})"
+    return "no request was answered" + (f" ({kinds})" if kinds else "")
 
 
 def _by_count(errors: Mapping[str, int]) -> list[tuple[str, int]]:

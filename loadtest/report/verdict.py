@@ -35,7 +35,9 @@ def headline(result: Result) -> Line:
     if result.tester.bound:
         return Line("warn", "The tester was the limit, not the server")
     if result.ended == "interrupted":
-        return Line("warn", f"Interrupted after {span(result.seconds)}")
+        # The time is that of one probe where there was a search.
+        when = f"after {span(result.seconds)}" if result.knee is None else "before the search's end"
+        return Line("warn", f"Interrupted {when}")
     return _found(result)
 
 
@@ -100,6 +102,9 @@ def _facts(result: Result) -> list[Line]:
 
 def _end(result: Result) -> Iterator[Line]:
     if result.ended == "interrupted" and result.problem is None:
+        if result.knee is not None:
+            yield Line("warn", "Interrupted by the user before the search came to its end.")
+            return
         text = f"Interrupted by the user after {span(result.seconds)}"
         yield Line("warn", f"{text}: the figures are of what was run until then.")
     elif result.ended == "completed":
@@ -174,7 +179,7 @@ def _knee(result: Result) -> Iterator[Line]:
     search = result.knee
     if search is None:
         return
-    tone: Tone = "good" if search.knee.found else "warn"
+    tone: Tone = "good" if search.knee.found else "bad" if search.knee.rate is None else "warn"
     probes = f"{count(search.knee.probes, 'probe')} of {span(search.probe_s)} or more"
     yield Line(tone, f"Search for the knee: {search.knee.reason} ({probes}).")
     if search.figures_of_rate is not None:
