@@ -17,6 +17,7 @@ import pytest
 from loadtest.command.entry import main
 from loadtest.report.result import Result, read_result, write_result
 from loadtest.running.run import run
+from loadtest.statistics.probes import probe_of
 from loadtest.statistics.rows import ROW
 from tests.fake_engine import FakeEngine
 from tests.http_server import serving
@@ -445,6 +446,34 @@ def test_the_knee_is_searched_between_bounds(shared: FakeEngine) -> None:
     assert (found["knee"]["rate"], found["figures_of_rate"]) == (80, 80)
     assert found["knee"]["found"] is False
     assert result["requests"]["ok"] > 20
+
+
+@pytest.mark.usefixtures("unhurried")
+@pytest.mark.parametrize("probes", [0, 1])
+def test_a_fault_in_a_search_keeps_the_probes_before(
+    shared: FakeEngine,
+    probes: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    done: list[int] = []
+
+    def breaking(*args: Any, **options: Any) -> Any:
+        if len(done) == probes:
+            raise RuntimeError("-".join(("a", "prompt")))
+        done.append(1)
+        return probe_of(*args, **options)
+
+    monkeypatch.setattr("loadtest.running.search.probe_of", breaking)
+    knee = ("--find-knee", "--slo", "ttft=60s", "--probe", "500ms", "--rate", "40")
+    args = ("--url", shared.url, "--model", "base", *QUICK, *knee, "--no-report", "--out", "out")
+    assert call(*args) == 1
+    said = capsys.readouterr()
+    assert "the tester failed (RuntimeError)" in said.err
+    assert "a-prompt" not in said.err + said.out
+    assert Path("out").exists() == bool(probes)
+    if probes:
+        assert result_in(Path("out"))["knee"]["knee"]["probes"] == 1
 
 
 def test_a_search_that_ends_before_its_first_probe_was_interrupted(

@@ -105,7 +105,7 @@ def test_rows_have_units_and_intervals() -> None:
     assert told.difference == "+100 ms [+50 ms, +150 ms]"
     assert told.change == "+50.0% [+25.0%, +75.0%]"
     bare = row(difference("errors", "unclear", low=None, high=None, change=None))
-    assert (bare.a, bare.difference, bare.change) == ("20.0%", "+10.00%", "-")
+    assert (bare.a, bare.difference, bare.change) == ("20.0%", "+10.00 points", "-")
     assert row(difference("requests_per_s", a=10.0, b=9.5)).difference.startswith("-0.5 [")
 
 

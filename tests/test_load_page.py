@@ -193,6 +193,11 @@ def test_a_run_that_broke_off_is_not_taken_for_an_interrupted_one() -> None:
     assert not any("by the user" in line.text for line in lines(broken))
 
 
+def test_a_search_that_broke_off_is_told_by_no_probes_time() -> None:
+    broken = result_of(some(4), ended="interrupted", problem="it died", knee=search(found=False))
+    assert headline(broken).text == "The search broke off"
+
+
 def test_of_a_search_that_was_interrupted_no_probes_time_is_told() -> None:
     early = result_of(some(4), ended="interrupted", knee=search(found=False))
     assert headline(early).text == "Interrupted before the search's end"

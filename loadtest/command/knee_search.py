@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from loadtest.client.target import Target
 from loadtest.command.errors import CommandEnd, Usage
 from loadtest.command.options import KneeOptions
+from loadtest.command.saying import fail_with
 from loadtest.command.single import Ran
 from loadtest.command.values import bounds, share_of, time_s
 from loadtest.knee import Ask, Plan, curve
@@ -82,9 +83,11 @@ def search_watched(
             on_ask=watching.ask,
             on_probed=watching.probed,
         )
+    if found.fault is not None:
+        fail_with(found.fault)
     shown = found.shown
     if shown is None:
-        if found.ended == "interrupted":
+        if found.ended == "interrupted" and found.problem is None:
             raise KeyboardInterrupt
         raise CommandEnd(f"--find-knee: {found.knee.reason}")
     knee = KneeSearch(

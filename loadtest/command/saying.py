@@ -1,6 +1,7 @@
 """What the command says besides its result: on stderr, so that stdout is the result's alone."""
 
 import sys
+import traceback
 from typing import TYPE_CHECKING
 
 from loadtest.report.formats import printable
@@ -22,6 +23,13 @@ def warn(text: str) -> None:
 def fail(text: str) -> None:
     """Why the command fails."""
     _labelled("error", "red", text)
+
+
+def fail_with(fault: Exception) -> None:
+    """Where the tester itself failed, but not the error's words: they may quote what a request
+    held."""
+    where = "".join(traceback.format_tb(fault.__traceback__)).rstrip()
+    fail(f"the tester failed ({type(fault).__name__}); please report it:\n{where}")
 
 
 def out(text: str) -> None:

@@ -1,11 +1,10 @@
 """One run, watched; what was measured is handed on whatever ends it."""
 
 import time
-import traceback
 from dataclasses import dataclass, replace
 
 from loadtest.client.target import Target, TargetError
-from loadtest.command.saying import fail
+from loadtest.command.saying import fail_with
 from loadtest.running.options import Options
 from loadtest.running.run import run
 from loadtest.running.state import RunOutcome
@@ -56,9 +55,7 @@ def run_watched(
         raise
     # A fault of the tester's own must not take with it what was measured.
     except Exception as error:
-        # Where, but not the error's words: they may quote what a request held.
-        where = "".join(traceback.format_tb(error.__traceback__)).rstrip()
-        fail(f"the tester failed ({type(error).__name__}); please report it:\n{where}")
+        fail_with(error)
         outcome = _broken_off(error, measured, time.perf_counter() - begin_s, options)
     if models is not None and outcome.problem is not None and _NO_MODEL in outcome.problem:
         outcome = replace(outcome, problem=f"{outcome.problem}; the server has {models}")

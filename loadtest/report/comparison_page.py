@@ -83,7 +83,8 @@ def _value(figure: str, value: float) -> str:
 
 def _signed(figure: str, value: float) -> str:
     if figure == "errors":
-        return _percent(value, 2)
+        # In points, lest it be read as a change in proportion.
+        return f"{_percent(value, 2).removesuffix('%')} points"
     shown = _value(figure, abs(value))
     return shown if not value else f"{'+' if value > 0 else '-'}{shown}"
 

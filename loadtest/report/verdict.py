@@ -25,7 +25,8 @@ def headline(result: Result) -> Line:
     if result.ended == "target":
         return Line("bad", "The target could not be tested")
     if result.ended == "interrupted" and result.problem is not None:
-        return Line("bad", f"The run broke off after {span(result.seconds)}")
+        when = f"run broke off after {span(result.seconds)}"
+        return Line("bad", f"The {when if result.knee is None else 'search broke off'}")
     if not requests.sent:
         return Line("warn", "Nothing was measured")
     if not requests.ok:

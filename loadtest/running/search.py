@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from loadtest.client.target import Target
+from loadtest.client.target import Target, TargetError
 from loadtest.knee import Ask, Knee, Plan, Probe, broken_off, next_rate
 from loadtest.running.brake import Brake
 from loadtest.running.guard import Guard, Limits
@@ -48,7 +48,10 @@ class Found:
     probe came to its end, the one that did not. None before any."""
     ended: Ended = "completed"
     problem: str | None = None
-    """What is wrong with the target, and the fix, where that ended the search."""
+    """What is wrong with the target, and the fix, or that the tester failed, where that ended the
+    search."""
+    fault: Exception | None = None
+    """The tester's own, which ended the search; its words may quote what a request held."""
 
 
 class Runs(Protocol):
@@ -87,7 +90,8 @@ def search(
     requests measured are answered under the same load as the first. It stops as soon as it cannot
     hold any more. on_ask: before each probe, with its number from 1 and what it will measure.
     Ctrl-C and a target that is not there end the search in order; `on_probed` is told of that
-    probe too. Raises WorkloadError and TargetError before anything is sent.
+    probe too; a fault of the tester's own ends it with the probes before. Raises WorkloadError and
+    TargetError before anything is sent.
     """
     at_rate(workload, plan.start, probe_s, 1)
     prober = _Prober(workload, target, options, slo, plan, probe_s, warmup_s, runs)
@@ -105,6 +109,11 @@ def search(
             done.append(probed)
     except KeyboardInterrupt:
         return _found(done, None, plan, "interrupted", None)
+    except (WorkloadError, TargetError):
+        raise
+    except Exception as error:
+        problem = f"the tester failed ({type(error).__name__}); the probes before it are told"
+        return replace(_found(done, None, plan, "interrupted", problem), fault=error)
     if cut is not None:
         return _found(done, cut, plan, cut.outcome.ended, cut.outcome.problem)
     return _found(done, None, plan, "completed", None)
