@@ -62,9 +62,11 @@ class Plan:
                 f"start {self.start:g} does not lie from {self.lowest:g} to {self.highest:g}"
             )
         if not 0 < self.target < 1:
-            raise ValueError(f"target {self.target:g}: a share between 0 and 1")
-        if not 0.005 <= self.tolerance <= 0.5 or self.most_probes < 1:
-            raise ValueError("tolerance is from 0.005 to 0.5, and probes are 1 or more")
+            raise ValueError(f"target share {self.target:g}: must lie between 0 and 1, as 95%")
+        if not 0.005 <= self.tolerance <= 0.5:
+            raise ValueError(f"tolerance {self.tolerance:g}: must lie from 0.5% to 50%")
+        if self.most_probes < 1:
+            raise ValueError("probes are 1 or more")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """`loraplex loadtest` against a fake engine over HTTP: files, words, exit codes."""
 
 import base64
+import errno
 import json
 import os
 import signal
@@ -341,6 +342,58 @@ def test_a_report_that_cannot_be_made_leaves_the_result(
     assert words in capsys.readouterr().err
 
 
+def test_a_full_disk_does_not_cost_the_figures(
+    shared: FakeEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("loadtest.report.page.page", full)
+    args = ("--url", shared.url, "--model", "base", *QUICK, *BURST)
+    assert call(*args, "--out", "late") == 1
+    said = capsys.readouterr()
+    words = "error: the report could not be made (No space left on device); result.json is whole"
+    assert words in said.err
+    assert "\nresult.json and tables: late\n" in said.err
+    monkeypatch.setattr("loadtest.command.ending.write_result", full)
+    assert call(*args, "--out", "early") == 1
+    said = capsys.readouterr()
+    assert "All 20 requests were answered" in said.out
+    assert "error: --out: early cannot be written (No space left on device); no file" in said.err
+    assert "tables:" not in said.err
+
+
+@pytest.mark.parametrize("how", [(), ("--json",)])
+def test_an_output_that_cannot_be_written_is_told(shared: FakeEngine, how: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        args = ("--url", shared.url, "--model", "base", *QUICK, *BURST, "--no-report", *how)
+        done = subprocess.run(
+            [sys.executable, "-m", "loadtest", *args, "--out", "out"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    words = "error: the result cannot be printed (No space left on device); out holds its files\n"
+    assert done.stderr.endswith(words)
+
+
+def test_the_page_of_a_result_that_is_replaced_goes(shared: FakeEngine) -> None:
+    args = ("--url", shared.url, "--model", "base", *QUICK, *BURST, "--out", "out")
+    Path("out").mkdir()
+    Path("out/report.html").touch()
+    assert call(*args, "--no-report") == 0
+    assert not Path("out/report.html").exists()
+
+
+def test_a_file_is_no_folder(shared: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("out").touch()
+    assert call("--url", shared.url, "--model", "base", *BURST, "--out", "out") == 1
+    assert "error: --out: out is a file; give a folder\n" in capsys.readouterr().err
+
+
 def test_one_ctrl_c_more_does_not_cost_the_result(
     shared: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -566,15 +619,20 @@ def test_a_terminal_without_the_letters_gets_question_marks(
         ("--fail-if tfft_p95>4ms", "--fail-if: `tfft_p95` is no figure; did you mean `ttft_p95`?"),
         ("--fail-if goodput<0.9", "--fail-if: `goodput` needs objectives; give --slo"),
         ("--warmup 60", "--warmup: warm-up and cool-down take all of the run's 60 s; shorten them"),
-        ("--cooldown 1 --requests 5", "--cooldown: the schedule has no end in time; give it"),
+        ("--cooldown 1 --requests 5", "--cooldown: the schedule has no end in time; give it sec"),
+        ("--cooldown 1 --requests 5", "or --duration"),
+        ("--rate 0 --requests 5", "--rate: nothing would be sent; give one above 0"),
         ("--timeout 0", "--timeout: `0` is no time; give it as 90s, 500ms, 2m or 1h"),
         ("--tokenizer nowhere", "--tokenizer: "),
         ("--push-label x", "--push-label: one is not NAME=VALUE; write it so"),
         ("--push gateway:9091", "--push: the address is none; write http://HOST:9091"),
-        ("--push http://x --push-label job=a", "--push: the label `job` is one of the figures'"),
+        ("--push http://x --push-label job=a", "--push-label: `job` is one of the figures' own"),
         ("--price-per-hour inf", "--price-per-hour: is no price; give a number, as 2.5"),
         ("--name \udcff", "--name: is not UTF-8; write it so"),
         ("--tenant a --tenant \udcff", "--tenant: is not UTF-8; write it so"),
+        ("--push-label a=b", "--push-label: has no meaning without --push URL"),
+        ("--push host:9091", "--push: the address is none; write http://HOST:9091"),
+        ("--push http://h --push-label 9=b", "--push-label: `9` is no label; use letters, digits"),
         ("--find-knee", "--find-knee: needs --slo, as ttft=500ms, which the rate is to hold"),
         ("--probe 3s", "--probe: has no meaning without --find-knee"),
         ("--find-knee --slo e2e=1s --users 3", "--find-knee: searches a rate; leave out --users"),
@@ -582,6 +640,8 @@ def test_a_terminal_without_the_letters_gets_question_marks(
         ("--find-knee --slo e2e=1s --rate 1,2", "--find-knee: begins at one rate; give --rate as"),
         ("--find-knee --slo e2e=1s --bounds 3", "--bounds: `3` does not fit; give LOW..HIGH, as"),
         ("--find-knee --slo e2e=1s --target-share 2", "--target-share: 2 is more than all; write"),
+        ("--find-knee --slo e2e=1s --target-share 0", "target share 0: must lie between 0 and 1"),
+        ("--find-knee --slo e2e=1s --tolerance 0", "tolerance 0: must lie from 0.5% to 50%"),
         ("--compare a b", "--url: has no meaning with --compare, which sends nothing"),
         ("--fail-if-worse any", "--fail-if-worse: goes with --compare A B; a run is judged by"),
         ("--workload nowhere.yaml", "nowhere.yaml: cannot be read (No such file or directory)"),
@@ -609,6 +669,10 @@ def test_wrong_options_are_told_before_anything_is_sent(
         (("--url", "host:80"), "--url: `host:80` is no address; give it as http://HOST:PORT"),
         (("--url", "http://me:se/cret@host"), "--url: is no address; give it as http://HOST:PORT"),
         (("--url", "me:secret@host"), "--url: is no address; give it as http://HOST:PORT"),
+        (
+            ("--url", "http://host/v1/chat/completions"),
+            "--url: the tester adds `/chat/completions` itself; leave it out",
+        ),
         (("--compare", "a", "b"), "--compare: a: cannot be read (No such file or directory)"),
         (("--dry-run",), "--model: is missing; name one"),
     ],

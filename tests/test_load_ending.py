@@ -26,7 +26,7 @@ def ending(folder: Path, **changed: Any) -> Ending:
 
 def kept(folder: Path) -> Result:
     result = result_of(some(8))
-    keep(result, folder)
+    assert keep(result, folder) is None
     return result
 
 
@@ -34,15 +34,15 @@ def test_a_file_that_was_not_made_is_not_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = kept(tmp_path)
-    assert end(result, ending(tmp_path)) == 0
+    assert end(result, ending(tmp_path), None) == 0
     assert f"report.html, result.json and tables: {tmp_path}" in capsys.readouterr().err
 
     def broken(_: Any) -> str:
         raise ValueError("no plot")
 
     monkeypatch.setattr("loadtest.report.page.page", broken)
-    keep(result, tmp_path)
-    assert end(result, ending(tmp_path)) == 1
+    assert keep(result, tmp_path) is None
+    assert end(result, ending(tmp_path), None) == 1
     assert f"\nresult.json and tables: {tmp_path}" in f"\n{capsys.readouterr().err}"
 
 
@@ -52,9 +52,9 @@ def test_without_an_error_none_is_listed() -> None:
 
 
 def test_a_replaced_result_leaves_nothing_behind(tmp_path: Path) -> None:
-    end(kept(tmp_path), ending(tmp_path))
+    end(kept(tmp_path), ending(tmp_path), None)
     (tmp_path / "mine.txt").touch()
-    keep(result_of(some(3)), tmp_path)
+    assert keep(result_of(some(3)), tmp_path) is None
     assert {one.name for one in tmp_path.iterdir()} == {"result.json", "mine.txt"}
 
 
@@ -65,7 +65,9 @@ def test_ctrl_c_while_the_figures_are_pushed_is_no_lost_run(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("loadtest.report.push.push", impatient)
-    assert end(kept(tmp_path), ending(tmp_path, report=False, push="http://gateway:9091")) == 1
+    assert (
+        end(kept(tmp_path), ending(tmp_path, report=False, push="http://gateway:9091"), None) == 1
+    )
     assert "error: --push: interrupted; the Pushgateway may not have" in capsys.readouterr().err
     assert read_result(tmp_path).requests.ok == 8
 

@@ -287,8 +287,8 @@ def test_falling_values_are_the_nearest() -> None:
         ({"start": 1e6}, "does not lie from"),
         ({"lowest": 0.0}, "does not lie from 0 "),
         ({"highest": math.inf}, "does not lie from"),
-        ({"target": 1.0}, "target 1: a share between 0 and 1"),
-        ({"tolerance": 0.0}, "tolerance is from 0.005"),
+        ({"target": 1.0}, "target share 1: must lie between 0 and 1"),
+        ({"tolerance": 0.0}, "tolerance 0: must lie from 0.5% to 50%"),
         ({"most_probes": 0}, "probes are 1 or more"),
     ],
 )

@@ -169,7 +169,7 @@ def test_nobody_there_is_told_with_a_fix() -> None:
         ("http://x:9091?a=1", "j", {}, "has a query or fragment"),
         ("http://x:9091", "", {}, "the job has no name"),
         ("http://x:9091", "j", {"a-b": "c"}, "`a-b` is no label"),
-        ("http://x:9091", "j", {"tenant": "c"}, "the label `tenant` is one of the figures' own"),
+        ("http://x:9091", "j", {"tenant": "c"}, "`tenant` is one of the figures' own"),
     ],
 )
 def test_wrong_options_are_told_before_anything_is_sent(
@@ -177,5 +177,5 @@ def test_wrong_options_are_told_before_anything_is_sent(
 ) -> None:
     with pytest.raises(PushError) as caught:
         push(result_of([]), url, job, labels)
-    assert str(caught.value).startswith("--push: ")
+    assert str(caught.value).startswith("--push")
     assert said in str(caught.value)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 _TLS_PORT, _PORT = 443, 80
+_ROUTES = ("/chat/completions", "/completions", "/models")
 
 
 class TargetError(Exception):
@@ -43,6 +44,9 @@ class Target:
         if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
             shown = "" if "@" in self.url else f"`{self.url}` "
             raise TargetError(f"--url: {shown}is no address; give it as http://HOST:PORT")
+        for route in _ROUTES:
+            if parts.path.rstrip("/").endswith(route):
+                raise TargetError(f"--url: the tester adds `{route}` itself; leave it out")
         if parts.query or parts.fragment:
             raise TargetError("--url: has a query or fragment; leave it out")
         for name, value in self.headers.items():

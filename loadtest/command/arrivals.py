@@ -126,6 +126,8 @@ def _stages(load: LoadOptions, text: str, what: str, option: str) -> list[dict[s
             raise Usage("--rate: inf sends all at once; say how many with --requests")
         if len(stages) > 1:
             raise Usage("--rate: inf stands alone, without other steps")
+    elif any(stage.get("rate") == 0 for stage in endless):
+        raise Usage("--rate: nothing would be sent; give one above 0")
     elif endless and len(stages) > 1:
         raise Usage(f"{option}: steps need a time each; give --duration, or 10@30s for one")
     elif any("to" in stage for stage in endless):

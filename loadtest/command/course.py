@@ -73,8 +73,8 @@ def course(asked: Asked) -> int:
         result = make_result(
             ran.measured, ran.outcome, ran.workload, prepared.target, ran.options, about, knee=knee
         )
-        keep(result, folder)
-    return end(result, ending)
+        unkept = keep(result, folder)
+    return end(result, ending, unkept)
 
 
 def _dry_run(asked: Asked) -> int:

@@ -2,13 +2,15 @@
 
 import contextlib
 import json
+import os
 import signal
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtest.command.errors import DONE, FAILED, INTERRUPTED, CommandEnd
+from loadtest.command.errors import DONE, FAILED, INTERRUPTED
 from loadtest.command.saying import fail, note, out, warn
 from loadtest.report.result import RESULT_FILE, Result, write_result
 from loadtest.report.tables import TABLE_FILES
@@ -46,26 +48,27 @@ def undisturbed() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def keep(result: Result, folder: Path) -> None:
-    """Writes result.json; report and tables of a result that it replaces go. Raises CommandEnd."""
+def keep(result: Result, folder: Path) -> str | None:
+    """Writes result.json; report and tables of a result that it replaces go. What went wrong."""
     try:
         write_result(result, folder)
         for name in (PAGE_FILE, *TABLE_FILES):
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
-        raise CommandEnd(f"--out: {folder} cannot be written ({error.strerror})") from None
+        return f"--out: {folder} cannot be written ({error.strerror}); no file holds these figures"
+    return None
 
 
-def end(result: Result, ending: Ending) -> int:
-    """Makes the report of a result that is kept, shows it, says what was wrong; the exit code."""
-    broken = [*_kept(result, ending), *_pushed(result, ending)]
+def end(result: Result, ending: Ending, unkept: str | None) -> int:
+    """Makes the report of a result, shows it, says what was wrong; the exit code. unkept: why
+    there is no result.json, which must not cost its figures."""
+    broken = [unkept] if unkept else [*_kept(result, ending)]
+    broken += _pushed(result, ending)
     problems = [*problems_of(result)]
+    broken += _shown(result, ending)
     if ending.as_json:
-        out(printed(result, ending.folder))
-        _say((line.text for line in doubts(result)), problems)
-    else:
         # The summary says all of that itself.
-        _show(result, ending)
+        _say((line.text for line in doubts(result)), problems)
     _say((), broken)
     return exit_code(result, [*problems, *broken])
 
@@ -108,7 +111,7 @@ def _kept(result: Result, ending: Ending) -> Iterator[str]:
             write_whole(ending.folder / PAGE_FILE, page(result))
     # Whatever it is, the figures are to be shown all the same.
     except (Exception, KeyboardInterrupt) as error:
-        yield f"the report could not be made ({_kind(error)}); result.json is whole"
+        yield f"the report could not be made ({_why(error)}); result.json is whole"
 
 
 def _pushed(result: Result, ending: Ending) -> Iterator[str]:
@@ -131,6 +134,19 @@ def _say(warnings: Iterable[str], errors: Iterable[str]) -> None:
         fail(text)
 
 
+def _shown(result: Result, ending: Ending) -> Iterator[str]:
+    """Prints the result; yields what went wrong."""
+    try:
+        if ending.as_json:
+            out(printed(result, ending.folder))
+        else:
+            _show(result, ending)
+    except OSError as error:
+        # What is left in the buffer must not fail once more when the process ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        yield f"the result cannot be printed ({error.strerror}); {ending.folder} holds its files"
+
+
 def _show(result: Result, ending: Ending) -> None:
     from rich.console import Console
 
@@ -141,7 +157,9 @@ def _show(result: Result, ending: Ending) -> None:
         from loadtest.view.knees import knee
 
         Console().print(knee(result.knee))
-    note(f"{_files(ending.folder)}: {ending.folder}")
+    files = _files(ending.folder)
+    if files:
+        note(f"{files}: {ending.folder}")
 
 
 def _files(folder: Path) -> str:
@@ -162,6 +180,8 @@ def _by_count(errors: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(errors.items(), key=lambda one: -one[1])
 
 
-def _kind(error: BaseException) -> str:
+def _why(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     # Not the message: it may quote what a request held.
     return type(error).__name__

@@ -20,6 +20,8 @@ def out_folder(options: OutputOptions, now: datetime) -> Path:
         trial = folder / f".{RESULT_FILE}.trial"
         trial.touch()
         trial.unlink()
+    except FileExistsError:
+        raise CommandEnd(f"--out: {folder} is a file; give a folder") from None
     except OSError as error:
         raise CommandEnd(f"--out: {folder} cannot be written ({error.strerror})") from None
     return folder

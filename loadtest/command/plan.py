@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from loadtest.client.reply import Timeouts
 from loadtest.command.errors import Usage
+from loadtest.command.flags import given
 from loadtest.command.load_options import LoadOptions
 from loadtest.command.options import JudgeOptions, OutputOptions, RunOptions
 from loadtest.command.values import pairs, time_s
@@ -59,15 +60,19 @@ def options_of(run: RunOptions, load: LoadOptions, workload: Workload) -> Option
 
 
 def labels_of(options: OutputOptions) -> Mapping[str, str]:
-    """What a push is grouped by. Raises Usage where it could not be told at the run's end."""
+    """Of the push, which is checked: a wrong address must not be told after an hour's run. Raises
+    Usage."""
     labels = pairs(options.push_label, "=", "--push-label")
-    if options.push is not None:
-        from loadtest.report.push import PushError, check_push
+    if options.push is None:
+        if alone := [one for one in given(options) if one.startswith("--push-")]:
+            raise Usage(f"{alone[0]}: has no meaning without --push URL")
+        return labels
+    from loadtest.report.push import PushError, check_push
 
-        try:
-            check_push(options.push, options.push_job, labels)
-        except PushError as error:
-            raise Usage(str(error)) from None
+    try:
+        check_push(options.push, options.push_job, labels)
+    except PushError as error:
+        raise Usage(str(error)) from None
     return labels
 
 

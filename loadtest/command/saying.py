@@ -35,6 +35,7 @@ def fail_with(fault: Exception) -> None:
 def out(text: str) -> None:
     """The result, on stdout."""
     sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def _labelled(label: str, style: str, text: str) -> None:

@@ -68,13 +68,13 @@ def _address(url: str, job: str, labels: Mapping[str, str]) -> tuple[str, str]:
 
 def _grouping(job: str, labels: Mapping[str, str]) -> Iterator[str]:
     if not job:
-        raise PushError("--push: the job has no name; give it one")
+        raise PushError("--push-job: the job has no name; give it one")
     yield _pair("job", job)
     for name, value in labels.items():
         if name == "job" or name in LABELS:
-            raise PushError(f"--push: the label `{name}` is one of the figures' own; rename it")
+            raise PushError(f"--push-label: `{name}` is one of the figures' own; rename it")
         if not _LABEL.fullmatch(name):
-            raise PushError(f"--push: `{name}` is no label; use letters, digits and _")
+            raise PushError(f"--push-label: `{name}` is no label; use letters, digits and _")
         yield _pair(name, value)
 
 

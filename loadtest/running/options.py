@@ -47,7 +47,9 @@ class Options:
         end_s = self.end_s(schedule_s)
         if end_s is None:
             if self.cooldown_s:
-                raise WorkloadError("cooldown_s: the schedule has no end in time; give it seconds")
+                raise WorkloadError(
+                    "cooldown_s: the schedule has no end in time; give it seconds, or --duration"
+                )
             return Phases(self.warmup_s, self.warmup_requests)
         if end_s and self.warmup_s + self.cooldown_s >= end_s:
             raise WorkloadError(
