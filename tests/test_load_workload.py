@@ -51,6 +51,16 @@ def test_a_tenant_is_chosen_first_where_that_is_asked() -> None:
     assert counts["acme", "support"] == pytest.approx(1333, abs=100)
 
 
+def test_the_guides_workload_is_one_whose_tenants_are_chosen_by_their_weights(
+    tmp_path: Path,
+) -> None:
+    guide = (Path(__file__).parents[1] / "docs" / "loadtest.md").read_text()
+    file = tmp_path / "two-kinds.yaml"
+    file.write_text(guide.partition("```yaml\n")[2].partition("```")[0])
+    asked = Counter(tenant for tenant, _ in pairs(load_workload(file)).elements())
+    assert 2.7 < asked["acme"] / asked["globex"] < 3.3
+
+
 def test_a_shared_model_is_asked_by_every_tenant_and_without_tenants_by_nobody() -> None:
     counts = pairs(made(models=["base"], tenants=["a", "b"]))
     assert counts["a", "base"] == pytest.approx(2000, abs=100)
@@ -156,6 +166,10 @@ def _all_parts(part: type[Part]) -> list[type[Part]]:
         (
             {"models": [{"name": "a", "weight": 2}], "model_choice": "zipf"},
             "model_choice: must be `weights`, because models have a weight",
+        ),
+        (
+            {"tenants": [{"name": "t", "weight": 2}], "tenant_choice": "uniform"},
+            "tenant_choice: must be `weights`, because tenants have a weight",
         ),
         ({"models": [{"name": "a", "weight": 0}]}, "models: all have weight 0; give one a weight"),
         (

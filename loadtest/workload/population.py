@@ -22,7 +22,7 @@ class Population:
         self._model_rng = stream(workload.seed, "models")
         self._tenant_rng = stream(workload.seed, "tenants")
         owned = any(model.tenant is not None for model in self._models)
-        self._model_first = not self._tenants or (owned and workload.tenant_choice is None)
+        self._model_first = not self._tenants or (owned and workload.choice_of_tenants is None)
         self._pick_tenant = _tenant_picker(workload)
         self._pick_model = _model_picker(workload.model_choice, self._models)
         self._of_tenant = {name: self._choices_of(name, workload) for name in self._tenants}
@@ -84,7 +84,7 @@ class Population:
 
 
 def _tenant_picker(workload: Workload) -> _Pick:
-    choice = workload.tenant_choice or Evenly()
+    choice = workload.choice_of_tenants or Evenly()
     return picker(choice, [tenant.weight for tenant in workload.tenants] or [1])
 
 

@@ -131,7 +131,8 @@ class Workload(Part):
     tenants: Annotated[tuple[Tenant, ...], BeforeValidator(_expanded)] = ()
     tenant_choice: Choice | None = None
     """Left out where models belong to tenants: a model is chosen first, and its tenant asks it.
-    Given, a tenant is chosen first, then one of the models that the tenant may ask."""
+    Given, or where tenants have weights, a tenant is chosen first, then one of the models that the
+    tenant may ask."""
     keys_file: Path | None = None
     """Keys of many tenants: a line `NAME=KEY` each."""
     mix: tuple[RequestKind, ...] = Field(default=(RequestKind(),), min_length=1)
@@ -141,6 +142,12 @@ class Workload(Part):
     """Whether streams are asked for the server's token counts (`stream_options`)."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """What chat bodies call the answer's limit; some servers take only the newer name."""
+
+    @property
+    def choice_of_tenants(self) -> Choice | None:
+        """`tenant_choice`; where it is left out, weights are enough to say it."""
+        weighted = any(tenant.weight != 1 for tenant in self.tenants)
+        return Weights() if self.tenant_choice is None and weighted else self.tenant_choice
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -160,7 +167,7 @@ class Workload(Part):
         _check_unique("tenants", [tenant.name for tenant in self.tenants])
         _check_unique("models", [(model.tenant, model.name) for model in self.models])
         _check_weights("model", self.model_choice, [model.weight for model in self.models])
-        _check_weights("tenant", self.tenant_choice, [tenant.weight for tenant in self.tenants])
+        _check_weights("tenant", self.choice_of_tenants, [tenant.weight for tenant in self.tenants])
 
     def _check_owners(self) -> None:
         names = {tenant.name for tenant in self.tenants}
