@@ -5,8 +5,10 @@ import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import zlib
 from collections.abc import Iterator
 from io import BytesIO, TextIOWrapper
@@ -113,6 +115,14 @@ def test_of_several_models_none_is_chosen_for_the_user(
         assert call("--url", f"http://127.0.0.1:{port}", "--key", KEY) == 2
     words = "error: --model: is missing; the server has `base`, `support`\n"
     assert capsys.readouterr().err == words
+
+
+def test_why_no_model_is_known_is_told(
+    shared: FakeEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("--url", f"{shared.url}/wrong") == 2
+    words = f"{shared.url}/wrong answered 404 to GET /v1/models; is --url right?"
+    assert words in capsys.readouterr().err
 
 
 def test_json_is_all_that_is_printed(
@@ -233,7 +243,26 @@ def test_the_tenant_whose_key_is_wrong_is_named(
     with serving(_guarded) as port:
         url = f"http://127.0.0.1:{port}"
         assert call("--url", url, "--model", "base", "--duration", "1", "--keys-file", keys) == 1
-    assert "it does not take the key of tenant `globex`" in capsys.readouterr().err
+    words = "it does not take the key of tenant `globex`; check --keys-file"
+    assert words in capsys.readouterr().err
+
+
+def test_a_server_that_hangs_up_may_want_tls(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            connection, _ = server.accept()
+            connection.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert call("--url", url, "--model", "base", "--out", "out") == 1
+        thread.join()
+    assert capsys.readouterr().err == (
+        f"error: {url} cannot be reached: what answers there is no HTTP server; check --url, or is"
+        " it https:// there?\n"
+    )
 
 
 def test_an_unknown_model_is_told_with_those_there_are(

@@ -52,7 +52,8 @@ def only_model(seen: Seen) -> str:
     if seen.problem is not None:
         raise CommandEnd(seen.problem)
     if not seen.models:
-        raise Usage("--model: is missing, and the server does not list what it has; name one")
+        why = seen.remark or "the server does not list what it has"
+        raise Usage(f"--model: is missing, and must be named: {why}")
     if len(seen.models) > 1:
         raise Usage(f"--model: is missing; the server has {_listed(seen.models)}")
     return seen.models[0]
@@ -127,8 +128,10 @@ def _judged(target: Target, tenant: str, answer: "httpx.Response") -> Seen:
 def _key_fault(target: Target, tenant: str) -> str:
     if target.key_of(tenant) is None:
         return "it wants a key; give --key-file, --key or LORAPLEX_KEY"
-    whose = f" of tenant `{tenant}`" if tenant else ""
-    return f"it does not take the key{whose}; check --key, --key-file or LORAPLEX_KEY"
+    if tenant in target.keys:
+        where = "--keys-file, or where the workload's file says that it is"
+        return f"it does not take the key of tenant `{tenant}`; check {where}"
+    return "it does not take the key; check --key, --key-file or LORAPLEX_KEY"
 
 
 def _unreachable(target: Target, error: Exception) -> str:
@@ -145,8 +148,10 @@ def _unreachable(target: Target, error: Exception) -> str:
         fix = "its certificate is not trusted; give its authority with --ca-file, or --insecure"
     elif "SSL" in said:
         fix = "it does not speak TLS there; is it http:// instead of https://?"
-    elif isinstance(error, httpx.RemoteProtocolError):
+    elif isinstance(error, httpx.RemoteProtocolError | httpx.ReadError):
         fix = "what answers there is no HTTP server; check --url"
+        if not target.tls:
+            fix += ", or is it https:// there?"
     else:
         fix = f"{said or type(error).__name__}; check --url"
     return f"{target.url} cannot be reached: {fix}"

@@ -51,8 +51,12 @@ class FirstAnswers:
         first = samples[0]
         said = f"{self._url} answered {first.status}"
         if first.status in (401, 403):
-            whose = f" of tenant `{first.tenant}`" if first.tenant else ""
-            return f"{said} to the first requests: it does not take the key{whose}; check --key"
+            whose, option = (
+                (f" of tenant `{first.tenant}`", "--keys-file, or --key")
+                if first.tenant
+                else ("", "--key")
+            )
+            return f"{said} to the first requests: it does not take the key{whose}; check {option}"
         if first.error is not None and not first.error.startswith("HTTP"):
             return f"{said} ({first.error}): it has no model `{first.model}`; check --model"
         return f"{said}: it does not know the path; check --url"
