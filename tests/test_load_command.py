@@ -508,6 +508,18 @@ def test_a_damaged_result_is_told_without_a_trace(
     assert not Path("both/comparison.html").exists()
 
 
+def test_runs_too_short_to_tell_do_not_pass(
+    shared: FakeEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ("--url", shared.url, "--model", "base", *QUICK, "--rate", "inf", "--requests", "4")
+    for name in ("a", "b"):
+        assert call(*args, "--no-report", "--out", name) == 0
+    for figure in ("ttft_p95", "any"):
+        assert call("--compare", "a", "b", "--fail-if-worse", figure) == 1
+        words = f"error: --fail-if-worse {figure}: the runs have too few requests to tell; run both"
+        assert words in capsys.readouterr().err
+
+
 @pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches whose outcome hangs on no timing of this machine."""

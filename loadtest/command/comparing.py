@@ -83,6 +83,12 @@ def _failures(comparison: Comparison, rules: Sequence[Worse]) -> Iterator[str]:
         there = [one for one in comparison.differences if rule.figure in (ANY, one.figure)]
         if not there:
             yield f"--fail-if-worse {rule.text}: {rule.figure} was not measured in both runs"
+        elif all(one.low is None for one in there):
+            # Passing what cannot be judged would pass every run that is short enough.
+            yield (
+                f"--fail-if-worse {rule.text}: the runs have too few requests to tell; run both for"
+                " longer"
+            )
         for one in there:
             if rule.failed(one):
                 change = "" if one.change is None else f" by {one.change:+.1%}"

@@ -70,6 +70,8 @@ def judged(result: Result) -> int:
 def _found(result: Result) -> Line:
     if result.knee is not None:
         knee = result.knee.knee
+        if knee.rate is None and knee.fails is None:
+            return Line("bad", "No rate was judged")
         if knee.rate is None:
             return Line("bad", "No rate holds the objectives")
         words = "The knee is at" if knee.found else "It holds at least"
