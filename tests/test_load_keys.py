@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from loadtest.workload.errors import WorkloadError
-from loadtest.workload.keys import read_keys
+from loadtest.workload.keys import listed_keys, read_keys
 from loadtest.workload.loading import make_workload
 from loadtest.workload.spec import Workload
 
@@ -73,6 +73,24 @@ def test_a_bad_line_of_keys_is_told_without_it(tmp_path: Path) -> None:
     with pytest.raises(WorkloadError, match="line 2: is not NAME=KEY") as caught:
         read_keys(workload, {})
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("acme=sk-1\nacme=sk-2\n", "line 2: `acme` stands there twice; take one out"),
+        ("acme=sk-1\nglobex=\n", "line 2: what follows `=` is empty; it must hold the key alone"),
+    ],
+)
+def test_a_line_of_keys_that_says_nothing_sure_is_told(
+    tmp_path: Path, lines: str, message: str
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(lines)
+    with pytest.raises(WorkloadError) as caught:
+        listed_keys(keys)
+    assert message in str(caught.value)
+    assert "sk-" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

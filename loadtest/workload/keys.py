@@ -56,7 +56,11 @@ def listed_keys(path: Path) -> dict[str, str]:
         name, equals, key = (part.strip() for part in text.partition("="))
         if not (name and equals):
             raise WorkloadError(f"keys_file: {path}, line {line}: is not NAME=KEY")
-        found[name] = checked_key(key, f"keys_file: {path}, line {line}")
+        if name in found:
+            raise WorkloadError(
+                f"keys_file: {path}, line {line}: `{name}` stands there twice; take one out"
+            )
+        found[name] = checked_key(key, f"keys_file: {path}, line {line}: what follows `=`")
     return found
 
 
