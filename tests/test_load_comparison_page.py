@@ -3,8 +3,9 @@
 from dataclasses import replace
 from functools import cache
 
-from loadtest.report.comparison_page import comparison_page, headline, row, warnings
-from loadtest.report.plots.forest import forest, label
+from loadtest.report.comparison_page import comparison_page, row, warnings
+from loadtest.report.differences import headline, label
+from loadtest.report.plots.forest import forest
 from loadtest.report.result import Result
 from loadtest.samples import Sample
 from loadtest.statistics.compare import Comparison, Difference, Run, compare
