@@ -37,7 +37,7 @@ from benchmarks.testing.sides import GUIDELLM_PACKAGE  # noqa: E402
 
 _PEERS = {"vllm": VLLM, "guidellm": GUIDELLM}
 _FULL = Plan(
-    rounds=3, agreement_s=9.0, speed_rounds=1, speed_s=5.0, attempts=3,
+    rounds=3, agreement_s=9.0, speed_rounds=1, speed_s=5.0, attempts=2,
     flood_requests=1500, flood_users=(8, 32, 128),
 )  # fmt: skip
 _QUICK = Plan(
@@ -57,7 +57,11 @@ def main() -> int:
         for problem in problems:
             console.print(problem, markup=False)
         return 1
-    plan = replace(_QUICK if options.quick else _FULL, at_once=options.tokens_at_once)
+    plan = replace(
+        _QUICK if options.quick else _FULL,
+        at_once=options.tokens_at_once,
+        token_s=options.token_ms / 1e3,
+    )
     results = _results(options, plan)
     # The tester's core is for the tester; this process only waits.
     cores = machine.cores()
@@ -139,6 +143,7 @@ def _results(options: argparse.Namespace, plan: Plan) -> Results:
             "agreement": f"{AGREEMENT_RATE:g} streams/s for {plan.agreement_s:g} s, evenly spaced, "
             f"of {AGREEMENT_TOKENS} tokens at 20 ms, the first after 100 ms, {plan.rounds} rounds",
             "at once": f"{plan.at_once} in one of the engine's writes",
+            "token": f"{plan.token_s * 1e3:g} ms",
             "attempts": f"A rate that does not hold is tried up to {plan.attempts} times, by any "
             f"side; requests are sent for {plan.speed_s:g} s.",
         },
@@ -170,6 +175,11 @@ def _arguments() -> argparse.Namespace:
         "--tokens-at-once", type=int, default=1, metavar="N",
         help="tokens in one of the engine's writes: 2 where one core's engine is too slow to "
         "press ours [1]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--token-ms", type=float, default=10.0, metavar="MS",
+        help="between a stream's tokens where the rate rises; the longer, the more streams run "
+        "at once and the larger the bursts [10]",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", metavar="DIR")
     return parser.parse_args()

@@ -49,10 +49,13 @@ class Plan:
     flood_users: tuple[int, ...]
     at_once: int = 1
     """Tokens in one of the engine's writes, but for the agreement."""
+    token_s: float = 0.01
+    """Between a stream's tokens, in the search for what is sustained: the longer, the more streams
+    run at a rate of tokens, and the more tokens come in one burst."""
 
     @property
     def speed_pace(self) -> Pace:
-        return Pace(first_s=0.1, token_s=0.02, at_once=self.at_once)
+        return Pace(first_s=0.1, token_s=self.token_s, at_once=self.at_once)
 
     @property
     def flood_pace(self) -> Pace:
@@ -113,6 +116,8 @@ class Bench:
     def _rise(self, number: int, name: str) -> None:
         """Searches what the side sustains by each standard; a try counts for both."""
         self._pace(self._plan.speed_pace)
+        self._say(f"{name}: where nothing presses it")
+        truth = self._sides[name].ask(_unpressed(self._plan)).figures
         for standard in STANDARDS:
             # A side that a run has shown to be fast begins near the rate at which it ended.
             before = self._results.sustained(name, standard)
@@ -122,9 +127,9 @@ class Bench:
                 rate = next_rate(first, rates)
                 if rate is None or self._results.far_from_best(name, standard, rates):
                     break
-                self._try(number, name, rate, standard)
+                self._try(number, name, rate, standard, truth)
 
-    def _try(self, number: int, name: str, rate: float, standard: Standard) -> None:
+    def _try(self, number: int, name: str, rate: float, standard: Standard, truth: Figures) -> None:
         load = Load(round(self._plan.speed_s * rate), STREAM_TOKENS, rate)
         for attempt in range(self._plan.attempts):
             self._say(f"{name}: {load.offered:,.0f} tokens/s")
@@ -132,19 +137,12 @@ class Bench:
             pace = self._plan.speed_pace
             latency_s = pace.first_s + pace.token_s * STREAM_TOKENS
             step_s = pace.at_once * rate * latency_s / self._results.engine_tokens_per_s[0]
-            # A longer step is waited for longer than the agreement's.
-            step_s += pace.token_s * (pace.at_once - 1) / 2
-            reasons = wrong(told, load, self._truth(name), latency_s, step_s)
+            reasons = wrong(told, load, truth, latency_s, step_s)
             one = Tried(number, name, load, told, reasons, attempt)
             self._results.tried.append(one)
             self._say(f"  {'holds' if one.held(standard) else '; '.join(reasons[standard])}")
             if one.held(standard):
                 return
-
-    def _truth(self, name: str) -> Figures:
-        """What the side said of the same engine at a rate that presses nobody."""
-        runs = [one.told for one in self._results.agreed if one.side == name]
-        return min((told.figures for told in runs), key=lambda figures: figures["TTFT p50"])
 
     def _ceiling(self) -> float:
         """Tokens a second that leave the engine where wrk reads them."""
@@ -175,3 +173,8 @@ class Bench:
     def _pace(self, pace: Pace) -> None:
         url = f"{self._engine.url}/_fake/control"
         httpx.post(url, json=pace.as_behaviour(), trust_env=False).raise_for_status()
+
+
+def _unpressed(plan: Plan) -> Load:
+    """The same streams at a rate that presses nobody."""
+    return Load(round(plan.agreement_s * AGREEMENT_RATE), STREAM_TOKENS, AGREEMENT_RATE)

@@ -19,7 +19,7 @@ _AGREEMENT = (
     "is no claim."
 )
 _SPEED = (
-    "Streams of 128 tokens, a token every 20 ms, {at_once}, at a rate that rises by a quarter "
+    "Streams of 128 tokens, a token every {token}, {at_once}, at a rate that rises by a quarter "
     "until it does not hold, then between. A rate holds where every request is answered, at the "
     "rate asked (within 5 %), with a mean ITL within 5 % of, and a TTFT at most 10 ms above, what "
     "the same tester says of the same engine at 21.7 requests/s. Which TTFT: by the first standard "
@@ -98,7 +98,9 @@ def _speed(results: Results) -> list[str]:
     return [
         "## Tokens a second before the tester is bound",
         _SPEED.format(
-            attempts=results.loads.get("attempts", ""), at_once=results.loads.get("at once", "")
+            attempts=results.loads.get("attempts", ""),
+            at_once=results.loads.get("at once", ""),
+            token=results.loads.get("token", ""),
         ),
         f"The engine alone, read by wrk: {engine} tokens/s.",
         _table(
