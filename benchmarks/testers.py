@@ -136,7 +136,8 @@ def _results(options: argparse.Namespace, plan: Plan) -> Results:
     return Results(
         command=shlex.join(["python", "benchmarks/testers.py", *sys.argv[1:]]),
         at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        machine=machine.describe() | {"load before": f"{os.getloadavg()[0]:.1f}"},
+        machine=machine.describe()
+        | {"load before": f"{os.getloadavg()[0]:.1f}", "priority": machine.priority()},
         versions=versions,
         peers=[_PEERS[name] for name in options.peers],
         loads={

@@ -41,7 +41,7 @@ def main() -> int:
     results = Results(
         started_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         options=told,
-        machine=machine.describe() | {"priority": _priority()},
+        machine=machine.describe() | {"priority": machine.priority()},
         versions=machine.versions(),
     )
     parts: dict[str, Callable[[Path], None]] = {
@@ -81,12 +81,6 @@ def _arguments() -> argparse.Namespace:
         options.repeats, options.probe_seconds = 1, 4.0
         options.freeze_seconds, options.http_seconds, options.requests = 20.0, 20.0, 200_000
     return options
-
-
-def _priority() -> str:
-    """Of the testers and engines whose times count; real time keeps other work out."""
-    real_time = os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR)
-    return "real time" if real_time else "usual"
 
 
 def _take_usual_priority() -> None:

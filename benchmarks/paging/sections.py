@@ -73,7 +73,10 @@ SECTIONS = (
         f"{_PYTHON}testers.py",
         "Our load tester beside others against the same engine: the same figures, and how many"
         " streamed tokens a second before the tester is what is measured.",
-        (Shown("testers"),),
+        (
+            Shown("testers"),
+            Shown("testers-20ms", "before the tester is bound", "before the tester is bound"),
+        ),
     ),
     Section(
         "The load tester against known truth",

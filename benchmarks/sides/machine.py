@@ -43,6 +43,12 @@ def cores() -> tuple[int, int]:
     return first, second
 
 
+def priority() -> str:
+    """Of this process and what it starts; real time keeps the machine's other work out."""
+    real_time = os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR)
+    return "real time" if real_time else "usual"
+
+
 def raise_file_limit() -> int:
     """As many open files as this user may have; the number. Children inherit it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
