@@ -47,6 +47,7 @@ from benchmarks.serving.window import (  # noqa: E402
     models_of,
     request_kind,
 )
+from benchmarks.serving.writing import write_results  # noqa: E402
 from benchmarks.sides import machine  # noqa: E402
 from benchmarks.sides.processes import ChildFailed  # noqa: E402
 
@@ -288,13 +289,8 @@ def _arguments() -> argparse.Namespace:
 def _write(results: Results, out: Path, console: Console) -> None:
     if not results.windows:
         return
-    out.mkdir(parents=True, exist_ok=True)
     file = out / f"{results.at[:10]}-adapters"
-    file.with_suffix(".json").write_text(json.dumps(results.as_json(), indent=1) + "\n")
-    file.with_suffix(".md").write_text(markdown(results))
-    for text, held in claims(results):
-        console.print(f"{'held' if held else 'NOT HELD'}: {text}", markup=False)
-    console.print(f"written: {file}.md, {file}.json", markup=False)
+    write_results(file, results.as_json(), markdown(results), claims(results), console)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ the exit code is 0 either way.
 """
 
 import argparse
-import json
 import os
 import shlex
 import sys
@@ -43,6 +42,7 @@ from benchmarks.serving.window import (  # noqa: E402
     models_of,
     request_kind,
 )
+from benchmarks.serving.writing import write_results  # noqa: E402
 from benchmarks.sides import machine  # noqa: E402
 from benchmarks.sides.processes import ChildFailed  # noqa: E402
 from loadtest.samples import Sample  # noqa: E402
@@ -222,13 +222,8 @@ def _arguments() -> argparse.Namespace:
 def _write(results: Results, out: Path, console: Console) -> None:
     if not results.trials:
         return
-    out.mkdir(parents=True, exist_ok=True)
     file = out / f"{results.at[:10]}-cold-start"
-    file.with_suffix(".json").write_text(json.dumps(results.as_json(), indent=1) + "\n")
-    file.with_suffix(".md").write_text(markdown(results))
-    for text, held in claims(results):
-        console.print(f"{'held' if held else 'NOT HELD'}: {text}", markup=False)
-    console.print(f"written: {file}.md, {file}.json", markup=False)
+    write_results(file, results.as_json(), markdown(results), claims(results), console)
 
 
 if __name__ == "__main__":

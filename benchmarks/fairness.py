@@ -5,7 +5,6 @@ never a test: the report says whether each claim held, and the exit code is 0 ei
 """
 
 import argparse
-import json
 import os
 import shlex
 import sys
@@ -23,6 +22,7 @@ from rich.console import Console  # noqa: E402
 
 from benchmarks.serving.interrupts import take_as_ctrl_c  # noqa: E402
 from benchmarks.serving.window import WindowFailed, load, models_of, request_kind  # noqa: E402
+from benchmarks.serving.writing import write_results  # noqa: E402
 from benchmarks.sharing import gateway_side  # noqa: E402
 from benchmarks.sharing.report import markdown  # noqa: E402
 from benchmarks.sharing.results import (  # noqa: E402
@@ -218,13 +218,8 @@ def _arguments() -> argparse.Namespace:
 def _write(results: Results, out: Path, console: Console) -> None:
     if not results.windows:
         return
-    out.mkdir(parents=True, exist_ok=True)
     file = out / f"{results.at[:10]}-fairness"
-    file.with_suffix(".json").write_text(json.dumps(results.as_json(), indent=1) + "\n")
-    file.with_suffix(".md").write_text(markdown(results))
-    for text, held in claims(results):
-        console.print(f"{'held' if held else 'NOT HELD'}: {text}", markup=False)
-    console.print(f"written: {file}.md, {file}.json", markup=False)
+    write_results(file, results.as_json(), markdown(results), claims(results), console)
 
 
 if __name__ == "__main__":

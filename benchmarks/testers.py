@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import shlex
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from rich.console import Console  # noqa: E402
 
+from benchmarks.serving.interrupts import take_as_ctrl_c  # noqa: E402
 from benchmarks.sides import machine, peers  # noqa: E402
 from benchmarks.sides.engine import Engine  # noqa: E402
 from benchmarks.sides.processes import ChildFailed  # noqa: E402
@@ -75,8 +75,7 @@ def _measure(
     plan: Plan, chosen: list[str], results: Results, console: Console, cores: tuple[int, int]
 ) -> int:
     # SIGTERM as Ctrl-C: what was started is ended, and what was measured is written.
-    for number in signal.SIGINT, signal.SIGTERM:
-        signal.signal(number, signal.default_int_handler)
+    take_as_ctrl_c()
 
     def say(text: str) -> None:
         console.print(text, markup=False, soft_wrap=True)
